@@ -1,0 +1,1 @@
+"""Events become alerts, and alerts reach control rooms."""

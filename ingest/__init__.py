@@ -1,0 +1,1 @@
+"""Bytes come in: footage and telemetry; validate, time, register."""

@@ -1,0 +1,1 @@
+"""The words all stages share: types, errors, geometry and ports. Pure: no I/O, nothing of ours imported."""

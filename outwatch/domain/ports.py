@@ -1,0 +1,150 @@
+"""The Protocols through which stages and adapters meet. Each has at least two real adapters.
+
+Belongs here: interfaces and the small values they exchange. Not here: adapters, which live in the
+stage that owns them and are built only in ``outwatch/pipeline/wiring.py``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Protocol
+
+from outwatch.domain.types import Box, Image
+
+
+@dataclass(frozen=True, slots=True)
+class ObjectInfo:
+    """One object as a store lists it."""
+
+    key: str
+    size_bytes: int
+    modified_at: datetime
+    etag: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Promises:
+    """What a store was seen to keep, probed at start-up; the words are those of ``doctor``."""
+
+    conditional_create: bool
+    """A second create of the same key is refused."""
+    rejects_wrong_secret: bool
+    ranged_get: bool
+    read_after_write: bool
+    notes: tuple[str, ...] = ()
+
+
+class ObjectStore(Protocol):
+    """A flat space of keys and bytes. Every write is whole or not there at all.
+
+    Keys are checked by ``storage.keys.check_key``; methods raise ``KeyInvalid`` for bad ones,
+    ``ObjectMissing`` for absent ones, ``AccessDenied`` and ``StoreUnavailable`` as named.
+    """
+
+    @property
+    def url(self) -> str:
+        """Return where the store is, without secrets."""
+        ...
+
+    def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
+        """Write an object; with ``if_absent`` raise ``ObjectExists`` where the key is taken."""
+        ...
+
+    def upload(self, key: str, path: Path) -> None:
+        """Write a local file as an object, in parts where it is large."""
+        ...
+
+    def get(self, key: str, *, start: int = 0, length: int | None = None) -> bytes:
+        """Return an object's bytes, or ``length`` of them from ``start``."""
+        ...
+
+    def download(self, key: str, path: Path) -> None:
+        """Write an object to a local file, whole or not at all."""
+        ...
+
+    def head(self, key: str) -> ObjectInfo:
+        """Return size and time of an object."""
+        ...
+
+    def list(self, prefix: str) -> Iterator[ObjectInfo]:
+        """Yield the objects whose key starts with ``prefix``, in order of key."""
+        ...
+
+    def delete(self, key: str) -> None:
+        """Remove an object; a missing one is no error."""
+        ...
+
+
+class Detector(Protocol):
+    """Finds things in frames. Two adapters: OpenVINO and Ultralytics."""
+
+    @property
+    def model_id(self) -> str:
+        """Return name and hash of the weights."""
+        ...
+
+    @property
+    def labels(self) -> tuple[str, ...]:
+        """Return the labels the model knows, in order of class id."""
+        ...
+
+    @property
+    def recall(self) -> Mapping[str, float]:
+        """Return the measured recall per label at the working confidence; empty where unmeasured."""
+        ...
+
+    def detect(self, images: Sequence[Image]) -> list[list[Box]]:
+        """Return the boxes of each image, in pixels of that image, most confident first.
+
+        Args:
+            images: arrays of shape (height, width, 3), BGR, uint8, all of one size.
+        """
+        ...
+
+
+class Terrain(Protocol):
+    """The height of the ground. Two adapters: flat ground and a digital elevation model."""
+
+    @property
+    def method(self) -> str:
+        """Return ``flat_ground`` or ``dem``."""
+        ...
+
+    def heights_m(self, lat_deg: Sequence[float], lon_deg: Sequence[float]) -> Sequence[float]:
+        """Return heights above mean sea level in metres, NaN where unknown."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Message:
+    """What a channel sends: the words for people and the fields for programs."""
+
+    alert_id: str
+    priority: str
+    control_room: str
+    subject: str
+    text_en: str
+    text_ur: str
+    payload: Mapping[str, object]
+    still_jpeg: bytes | None = None
+
+
+class Channel(Protocol):
+    """A way to a control room. Adapters: log, webhook, email."""
+
+    @property
+    def name(self) -> str:
+        """Return the channel's name in settings and in the alert book."""
+        ...
+
+    def send(self, message: Message) -> str:
+        """Hand a message over and return the receiver's answer, for the record.
+
+        Raises:
+            DeliveryFailed: it may be tried again.
+            DeliveryRefused: it must not be.
+        """
+        ...

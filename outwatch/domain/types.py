@@ -1,0 +1,355 @@
+"""The value objects that pass between stages: frozen, slotted, units in the names, times UTC-aware.
+
+Belongs here: types and the checks that make a value of them impossible to get wrong. Not here:
+reading or writing them (``storage/schemas.py``) and computing them (the stages).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from enum import StrEnum
+from typing import Any, Literal
+
+import numpy as np
+import numpy.typing as npt
+from shapely.geometry.base import BaseGeometry
+
+Image = npt.NDArray[np.uint8]
+"""A frame's pixels: (height, width, 3), BGR, uint8."""
+
+
+def require_utc(value: datetime, *, name: str) -> datetime:
+    """Return ``value`` if it is UTC-aware.
+
+    Raises:
+        ValueError: the time is naive or in another zone.
+    """
+    if value.utcoffset() != timedelta(0):
+        raise ValueError(f"{name} must be UTC-aware, found {value!r}")
+    return value
+
+
+class Modality(StrEnum):
+    """What a camera sees."""
+
+    RGB = "rgb"
+    THERMAL = "thermal"
+
+
+class ClockSource(StrEnum):
+    """Where a clip's time comes from, most trusted first."""
+
+    EMBEDDED_GPS = "embedded_gps"
+    TELEMETRY = "telemetry"
+    CONTAINER = "container"
+    FILE = "file"
+
+
+class OutpostKind(StrEnum):
+    """What a watched place is."""
+
+    POLICE_OUTPOST = "police_outpost"
+    SCHOOL = "school"
+    GOVERNMENT_BUILDING = "government_building"
+    CHECKPOINT = "checkpoint"
+
+
+class EventKind(StrEnum):
+    """The rules' answers."""
+
+    VEHICLE_NEAR_OUTPOST = "vehicle_near_outpost"
+    GATHERING_NEAR_OUTPOST = "gathering_near_outpost"
+
+
+class Review(StrEnum):
+    """What a person said of an event."""
+
+    UNREVIEWED = "unreviewed"
+    CONFIRMED = "confirmed"
+    FALSE = "false"
+
+
+class Priority(StrEnum):
+    """How soon a control room must look, P1 first."""
+
+    P1 = "P1"
+    P2 = "P2"
+    P3 = "P3"
+    P4 = "P4"
+
+
+class AlertState(StrEnum):
+    """Where an alert stands."""
+
+    NEW = "new"
+    DELIVERED = "delivered"
+    ACKNOWLEDGED = "acknowledged"
+    RESOLVED = "resolved"
+    FALSE = "false"
+
+
+@dataclass(frozen=True, slots=True)
+class GeoPoint:
+    """A place on WGS 84; ``alt_m`` is metres above mean sea level (EGM96), None where unknown."""
+
+    lat_deg: float
+    lon_deg: float
+    alt_m: float | None = None
+
+    def __post_init__(self) -> None:
+        if not (-90 <= self.lat_deg <= 90 and -180 <= self.lon_deg <= 180):
+            raise ValueError(f"latitude {self.lat_deg} or longitude {self.lon_deg} is outside WGS 84")
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorEllipse:
+    """The area that holds the true place with probability 0.9, as half-axes in metres.
+
+    ``orientation_deg`` is the bearing of the major axis, clockwise from north, in [0, 180).
+    """
+
+    semi_major_m: float
+    semi_minor_m: float
+    orientation_deg: float
+
+
+@dataclass(frozen=True, slots=True)
+class GroundFix:
+    """Where a thing seen in a frame stands on the ground, or why that cannot be said."""
+
+    at: datetime
+    point: GeoPoint | None
+    error_ellipse: ErrorEllipse | None
+    error_radius_m: float | None
+    """Radius of the circle that holds the true place with probability of at least 0.9."""
+    method: Literal["flat_ground", "dem", "none"]
+    reason_if_none: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Outpost:
+    """A watched place. ``geometry`` is a WGS 84 point or polygon, longitude first."""
+
+    id: str
+    name: str
+    name_ur: str
+    kind: OutpostKind
+    geometry: BaseGeometry
+    watch_radius_m: float
+    control_room: str
+
+
+@dataclass(frozen=True, slots=True)
+class Camera:
+    """A camera with its lens: what is needed to know its field of view."""
+
+    name: str
+    modality: Modality
+    hfov_deg: float
+    hfov_sigma_deg: float
+    source: str
+    """Where the field of view comes from, in words a person can check."""
+
+
+@dataclass(frozen=True, slots=True)
+class TelemetrySample:
+    """The camera's pose at one moment of a clip.
+
+    Angles are those of the camera, not of the airframe: ``heading_deg`` clockwise from true north,
+    ``pitch_deg`` 0 at the horizon and -90 straight down, ``roll_deg`` right side down.
+    """
+
+    offset_s: float
+    """Seconds from the first frame of the clip."""
+    at: datetime | None
+    """None where the telemetry carries no clock."""
+    point: GeoPoint | None
+    height_agl_m: float | None
+    """Height above the take-off point, as aircraft report it."""
+    heading_deg: float | None = None
+    pitch_deg: float | None = None
+    roll_deg: float | None = None
+    hfov_deg: float | None = None
+    focal_length_mm: float | None = None
+    home: GeoPoint | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Telemetry:
+    """A clip's telemetry: samples in order of ``offset_s``, with what was found and what was not."""
+
+    format: str
+    samples: tuple[TelemetrySample, ...]
+    skipped: int = 0
+    """Records that could not be read and were left out."""
+    missing: tuple[str, ...] = ()
+    """Fields that no record carries, of: time, position, height, gimbal."""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completeness:
+    """What a full decode of a clip gave, beside what its container declares."""
+
+    frames_declared: int | None
+    frames_read: int
+    corrupt_frames: int
+    duration_declared_s: float | None
+    duration_read_s: float
+    gaps: tuple[tuple[float, float], ...] = ()
+    """Holes in the timestamps: (start, end) in seconds from the first frame."""
+    reason: str | None = None
+    """Why the clip is incomplete, in words an operator can act on; None when it is whole."""
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing is known to be missing or damaged."""
+        return self.reason is None
+
+
+@dataclass(frozen=True, slots=True)
+class Clip:
+    """One registered video file. ``id`` is the first 16 hex digits of ``sha256``."""
+
+    id: str
+    flight_id: str
+    platform: str
+    camera: Camera | None
+    modality: Modality
+    started_at: datetime
+    clock_source: ClockSource
+    clock_uncertainty_s: float
+    duration_s: float
+    frame_count: int
+    width_px: int
+    height_px: int
+    frame_rate_hz: float
+    codec: str
+    object_key: str
+    sha256: str
+    completeness: Completeness
+    file_name: str
+    telemetry_format: str | None = None
+    telemetry_missing: tuple[str, ...] = ()
+    flags: tuple[str, ...] = ()
+    """Doubts a person should know: clock_after_receipt, telemetry_length_differs, ..."""
+
+    def __post_init__(self) -> None:
+        require_utc(self.started_at, name="started_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """One decoded frame. ``image`` is (height, width, 3) BGR uint8."""
+
+    index: int
+    offset_s: float
+    image: Image
+    is_corrupt: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Box:
+    """What a detector says of one frame; the box is left, top, right, bottom in pixels."""
+
+    label: str
+    confidence: float
+    box_xyxy_px: tuple[float, float, float, float]
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """One box in one frame of one clip, with its track and its place on the ground."""
+
+    clip_id: str
+    at: datetime
+    offset_s: float
+    frame_index: int
+    label: str
+    confidence: float
+    box_xyxy_px: tuple[float, float, float, float]
+    model_id: str
+    track_id: int | None
+    """Number of the track within this clip; identities never outlive a clip."""
+    fix: GroundFix
+    east_m: float | None = None
+    """Metres east and north of the camera's ground point, for clustering free of the pose error
+    that all boxes of a frame share."""
+    north_m: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Track:
+    """One thing followed through a clip."""
+
+    clip_id: str
+    id: int
+    label: str
+    started_at: datetime
+    ended_at: datetime
+    hits: int
+    peak_confidence: float
+    fixes: tuple[GroundFix, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """A question for a person: something of a kind, near a place, for a time, with its uncertainty."""
+
+    id: str
+    kind: EventKind
+    clip_id: str
+    outpost_id: str
+    started_at: datetime
+    ended_at: datetime
+    peak_at: datetime
+    peak_frame_index: int
+    fix: GroundFix
+    distance_m: float
+    bearing_deg: float
+    """Bearing from the outpost to the event, clockwise from true north."""
+    p_inside: float
+    """Probability that the true place lies within the outpost's watch radius."""
+    count_low: int
+    count: int
+    count_high: int
+    in_view: int
+    """All of the kind seen in the peak frame, whether or not they belong to the event."""
+    confidence: float
+    model_id: str
+    rule_version: str
+    evidence_keys: tuple[str, ...] = ()
+    review: Review = Review.UNREVIEWED
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """What a control room is asked to look at: one a happening, however many events report it."""
+
+    id: str
+    dedup_key: str
+    priority: Priority
+    kind: EventKind
+    outpost_id: str
+    control_room: str
+    event_ids: tuple[str, ...]
+    raised_at: datetime
+    captured_from: datetime
+    captured_to: datetime
+    message_en: str
+    message_ur: str
+    state: AlertState = AlertState.NEW
+    payload: Mapping[str, Any] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """What a step did: keys and counts only, small enough for any message bus."""
+
+    step: str
+    input: str
+    outputs: tuple[str, ...] = ()
+    counts: Mapping[str, int] = field(default_factory=dict)
+    error: str | None = None

@@ -1,0 +1,1 @@
+"""One function per step, and the wiring that turns settings into adapters."""

@@ -1,0 +1,1 @@
+"""Everything that lasts: object stores, keys, schemas, lake, ledger, alert book."""

@@ -1,0 +1,151 @@
+"""Every object key Outwatch writes, built and parsed here and nowhere else.
+
+Belongs here: the layout of the store (DESIGN, section 3), the identifiers that keys are made of
+and the check of untrusted names. Not here: reading or writing objects.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import re
+import uuid
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import UTC, date, datetime
+from pathlib import Path, PurePosixPath
+
+from outwatch.domain.errors import KeyInvalid
+
+MAX_KEY_BYTES = 1024
+"""Longest key S3 takes (Amazon S3 User Guide, "Object key naming")."""
+MAX_PART_BYTES = 255
+"""Longest file name common file systems take."""
+TABLES = ("detections", "tracks", "coverage", "readings", "events", "alerts", "reviews")
+_EVENT_NAMESPACE = uuid.UUID("6d2d3ef5-2cf5-5d0a-8a4b-0d6a6a2f7f10")
+_PARTITION = re.compile(r"lake/(?P<table>[a-z]+)/dt=(?P<dt>\d{4}-\d{2}-\d{2})/(?P<name>[^/]+)\.parquet")
+
+
+def check_key(key: str) -> str:
+    """Return ``key`` if a store may use it.
+
+    Raises:
+        KeyInvalid: it is empty, absolute, too long, climbs with ``..``, or has empty parts,
+            control characters or backslashes.
+    """
+    if not key:
+        raise KeyInvalid("object key is empty")
+    try:
+        size = len(key.encode())
+    except UnicodeEncodeError as error:
+        raise KeyInvalid(f"object key {key!r} is not valid Unicode") from error
+    if size > MAX_KEY_BYTES:
+        raise KeyInvalid(f"object key of {size} bytes exceeds {MAX_KEY_BYTES}: {key[:60]!r}...")
+    parts = key.split("/")
+    if any(part in {"", ".", ".."} for part in parts):
+        raise KeyInvalid(f"object key {key!r} has an empty, '.' or '..' part")
+    if "\\" in key or any(ord(character) < 32 or ord(character) == 127 for character in key):
+        raise KeyInvalid(f"object key {key!r} has a backslash or a control character")
+    if any(len(part.encode()) > MAX_PART_BYTES for part in parts):
+        raise KeyInvalid(f"object key {key[:60]!r}... has a part longer than {MAX_PART_BYTES} bytes")
+    return key
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def clip_id(sha256: str) -> str:
+    """Return a clip's id: the first 16 hex digits of its content's SHA-256."""
+    return sha256[:16]
+
+
+def upload_id(files: Iterable[tuple[str, str]]) -> str:
+    """Return the id of a set of files given as (name, SHA-256): the same set gives the same id."""
+    text = "\n".join(f"{sha256}  {name}" for name, sha256 in sorted(files))
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def event_id(*, source: str, rule: str, place: str, started_at: datetime) -> str:
+    """Return an event's id: UUIDv5 of clip or window, rule, place and start."""
+    start = started_at.astimezone(UTC).isoformat(timespec="milliseconds")
+    return str(uuid.uuid5(_EVENT_NAMESPACE, f"{source}/{rule}/{place}/{start}"))
+
+
+def alert_id(first_event_id: str) -> str:
+    """Return an alert's id: UUIDv5 of the event that raised it."""
+    return str(uuid.uuid5(_EVENT_NAMESPACE, f"alert/{first_event_id}"))
+
+
+def dt_of(at: datetime) -> date:
+    """Return the UTC date of capture that partitions carry."""
+    return at.astimezone(UTC).date()
+
+
+def landing(upload: str, file_name: str) -> str:
+    """Return the key of an untrusted file as it came."""
+    return check_key(f"landing/{upload}/{PurePosixPath(file_name).name}")
+
+
+def quarantine(sha256: str, file_name: str) -> str:
+    """Return the key of a refused file; its reason is ``quarantine_reason`` beside it."""
+    return check_key(f"quarantine/{sha256}/{PurePosixPath(file_name).name}")
+
+
+def quarantine_reason(sha256: str) -> str:
+    """Return the key of the reason for which a file was refused."""
+    return f"quarantine/{sha256}/reason.json"
+
+
+def footage(clip: str, *, dt: date, name: str) -> str:
+    """Return the key of one of a clip's objects: source.<ext>, telemetry.parquet, manifest.json."""
+    return check_key(f"footage/dt={dt.isoformat()}/{clip}/{name}")
+
+
+def lake(table: str, *, dt: date, name: str) -> str:
+    """Return the key of a table's file for one clip or window."""
+    if table not in TABLES:
+        raise KeyInvalid(f"lake table {table!r} is none of {', '.join(TABLES)}")
+    return check_key(f"lake/{table}/dt={dt.isoformat()}/{name}.parquet")
+
+
+def evidence(event: str, *, dt: date, name: str) -> str:
+    """Return the key of one of an event's pieces of evidence: still.jpg, clip.mp4, evidence.json."""
+    return check_key(f"evidence/dt={dt.isoformat()}/{event}/{name}")
+
+
+@dataclass(frozen=True, slots=True)
+class Partition:
+    """A parsed lake key."""
+
+    table: str
+    dt: date
+    name: str
+
+
+def parse_lake(key: str) -> Partition:
+    """Return the parts of a lake key.
+
+    Raises:
+        KeyInvalid: it is not one.
+    """
+    match = _PARTITION.fullmatch(key)
+    if match is None or match["table"] not in TABLES:
+        raise KeyInvalid(f"{key!r} is not lake/<table>/dt=YYYY-MM-DD/<name>.parquet")
+    try:
+        return Partition(match["table"], date.fromisoformat(match["dt"]), match["name"])
+    except ValueError as error:
+        raise KeyInvalid(f"{key!r} has no such date") from error
+
+
+def parse_landing(key: str) -> tuple[str, str]:
+    """Return the upload id and the file name of a landing key.
+
+    Raises:
+        KeyInvalid: it is not one.
+    """
+    parts = key.split("/")
+    if len(parts) != 3 or parts[0] != "landing" or not all(parts):
+        raise KeyInvalid(f"{key!r} is not landing/<upload_id>/<file name>")
+    return parts[1], parts[2]
