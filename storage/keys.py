@@ -88,6 +88,11 @@ def landing(upload: str, file_name: str) -> str:
     return check_key(f"landing/{upload}/{PurePosixPath(file_name).name}")
 
 
+def landing_prefix(upload: str | None = None) -> str:
+    """Return the prefix of one upload's files, or of all of landing."""
+    return f"landing/{upload}/" if upload else "landing/"
+
+
 def quarantine(sha256: str, file_name: str) -> str:
     """Return the key of a refused file; its reason is ``quarantine_reason`` beside it."""
     return check_key(f"quarantine/{sha256}/{PurePosixPath(file_name).name}")
@@ -108,6 +113,13 @@ def lake(table: str, *, dt: date, name: str) -> str:
     if table not in TABLES:
         raise KeyInvalid(f"lake table {table!r} is none of {', '.join(TABLES)}")
     return check_key(f"lake/{table}/dt={dt.isoformat()}/{name}.parquet")
+
+
+def lake_prefix(table: str) -> str:
+    """Return the prefix of a table's files."""
+    if table not in TABLES:
+        raise KeyInvalid(f"lake table {table!r} is none of {', '.join(TABLES)}")
+    return f"lake/{table}/"
 
 
 def evidence(event: str, *, dt: date, name: str) -> str:

@@ -12,6 +12,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Protocol
 
+from pyarrow.fs import FileSystem
+
 from outwatch.domain.types import Box, Image
 
 
@@ -75,6 +77,10 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
+        ...
+
+    def arrow_filesystem(self) -> tuple[FileSystem, str]:
+        """Return a pyarrow file system and the path in it under which this store's keys lie."""
         ...
 
 

@@ -295,6 +295,19 @@ class Track:
 
 
 @dataclass(frozen=True, slots=True)
+class Coverage:
+    """One look of the camera: the ground it could see, so that "not seen" and "not looked" differ."""
+
+    clip_id: str
+    at: datetime
+    offset_s: float
+    frame_index: int
+    footprint: BaseGeometry | None
+    """Polygon on WGS 84, longitude first; None with ``reason_if_none`` where it cannot be said."""
+    reason_if_none: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Event:
     """A question for a person: something of a kind, near a place, for a time, with its uncertainty."""
 
