@@ -1,0 +1,55 @@
+"""Turn events into alerts and bring them to the control rooms.
+
+**Wakes** when events are published, and every minute for deliveries whose time to be tried again has
+come. **Writes** the alert book (SQL): one alert a happening, one delivery a channel. A delivery
+that failed is kept and tried again with growing waits; one that was refused is kept and shown.
+"""
+
+from __future__ import annotations
+
+from datetime import timedelta
+from typing import Any
+
+from airflow.sdk import TriggerRule, dag, task
+
+from outwatch.orchestration import DEFAULT_ARGS, EVENTS, START, wake_on
+
+
+@dag(
+    dag_id="send_alerts",
+    schedule=wake_on(EVENTS, every=timedelta(minutes=1)),
+    start_date=START,
+    catchup=False,
+    max_active_runs=1,
+    default_args=DEFAULT_ARGS,
+    doc_md=__doc__,
+    tags=["outwatch", "alerting"],
+)
+def send_alerts() -> None:
+    """Raise alerts for new events, then deliver whatever is due."""
+
+    @task
+    def find_open() -> list[str]:
+        from outwatch.pipeline import steps, wiring
+
+        with wiring.open_pipeline() as pipeline:
+            return steps.open_subjects(pipeline, "send_alerts")
+
+    @task
+    def raise_alerts(clip_id: str) -> dict[str, Any]:
+        from outwatch.pipeline import steps, wiring
+
+        with wiring.open_pipeline() as pipeline:
+            return steps.summary(steps.raise_alerts(pipeline, clip_id))
+
+    @task(trigger_rule=TriggerRule.ALL_DONE)
+    def deliver() -> dict[str, Any]:
+        from outwatch.pipeline import steps, wiring
+
+        with wiring.open_pipeline() as pipeline:
+            return steps.summary(steps.deliver_alerts(pipeline))
+
+    raise_alerts.expand(clip_id=find_open()) >> deliver()
+
+
+DAG = send_alerts()

@@ -1,0 +1,114 @@
+"""What the DAG files share: assets, schedules, retry rules, and running a DAG without a scheduler.
+
+The only Airflow import outside ``dags/``. Belongs here: how Airflow is told of our work. Not here:
+the work itself (``outwatch/pipeline/steps.py``).
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from airflow.sdk import (
+    Asset,
+    AssetOrTimeSchedule,
+    DeltaTriggerTimetable,
+    ExceptionRetryPolicy,
+    RetryAction,
+    RetryRule,
+)
+
+from outwatch.domain.errors import ConfigInvalid, PermanentError, TransientError
+
+DAG_IDS = ("ingest_footage", "detect_clips", "publish_events", "send_alerts", "sweep")
+"""Every DAG that Outwatch ships, in the order in which data passes them."""
+
+LANDED = Asset(name="landed", uri="outwatch://landing")
+CLIPS = Asset(name="clips", uri="outwatch://footage")
+DETECTIONS = Asset(name="detections", uri="outwatch://lake/detections")
+EVENTS = Asset(name="events", uri="outwatch://lake/events")
+
+RETRY_POLICY = ExceptionRetryPolicy(
+    rules=[
+        RetryRule(exception=PermanentError, action=RetryAction.FAIL, reason="a person must act"),
+        RetryRule(
+            exception=TransientError,
+            action=RetryAction.RETRY,
+            retry_delay=timedelta(minutes=1),
+            reason="may pass by itself",
+        ),
+    ]
+)
+"""The error tree, as Airflow sees it; an error that is not ours follows ``retries``."""
+
+DEFAULT_ARGS: Mapping[str, Any] = {
+    "owner": "outwatch",
+    "retries": 3,
+    "retry_delay": timedelta(minutes=1),
+    "retry_policy": RETRY_POLICY,
+}
+START = datetime.fromisoformat("2026-01-01T00:00:00+00:00")
+
+
+def wake_on(asset: Asset, *, every: timedelta) -> AssetOrTimeSchedule:
+    """Return a schedule that runs when ``asset`` changes and, since assets may get lost, every so often."""
+    return AssetOrTimeSchedule(timetable=DeltaTriggerTimetable(every), assets=[asset])
+
+
+def dags_folder() -> Path:
+    """Return the folder that Airflow reads DAG files from."""
+    return Path(__file__).resolve().parent.parent / "dags"
+
+
+def airflow_environment(home: Path) -> dict[str, str]:
+    """Return the environment of an embedded Airflow whose state lives under ``home``.
+
+    SQLite metadata, our DAG files only, no examples, servers on loopback, no more parallel tasks
+    than the machine has cores. Values already set in the environment win.
+    """
+    airflow_home = home / "airflow"
+    defaults = {
+        "AIRFLOW_HOME": str(airflow_home),
+        "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder()),
+        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
+        "AIRFLOW__CORE__PARALLELISM": str(os.cpu_count() or 1),
+        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow_home / 'airflow.db'}",
+        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(airflow_home / "logs"),
+        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
+        "AIRFLOW__API__HOST": "127.0.0.1",
+        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_HOST": "127.0.0.1",
+        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
+    }
+    return {name: os.environ.get(name, value) for name, value in defaults.items()}
+
+
+@dataclass(frozen=True, slots=True)
+class DagRunSummary:
+    """How one run of one DAG ended: its state, and the number of task instances in each state."""
+
+    dag_id: str
+    state: str
+    tasks: Mapping[str, int]
+
+
+def run_dag(dag_id: str) -> DagRunSummary:
+    """Run one DAG whole in this process, on the metadata database, without a scheduler.
+
+    The database must be migrated (``airflow db migrate``) and the environment set beforehand:
+    Airflow reads both when it is first imported.
+
+    Raises:
+        ConfigInvalid: there is no such DAG.
+    """
+    if dag_id not in DAG_IDS:
+        raise ConfigInvalid(f"no DAG {dag_id!r}: expected one of {', '.join(DAG_IDS)}")
+    run = importlib.import_module(f"dags.{dag_id}").DAG.test()
+    tasks: dict[str, int] = {}
+    for instance in run.get_task_instances():
+        tasks[str(instance.state)] = tasks.get(str(instance.state), 0) + 1
+    return DagRunSummary(dag_id, str(run.state), tasks)
