@@ -366,3 +366,5 @@ class Outcome:
     outputs: tuple[str, ...] = ()
     counts: Mapping[str, int] = field(default_factory=dict)
     error: str | None = None
+    notes: tuple[str, ...] = ()
+    """What a person should know though nothing failed: why a file was refused or nothing is located."""
