@@ -10,8 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Protocol
+from typing import Literal, Protocol
 
+import numpy as np
+import numpy.typing as npt
 from pyarrow.fs import FileSystem
 
 from outwatch.domain.types import Box, Image
@@ -115,12 +117,22 @@ class Terrain(Protocol):
     """The height of the ground. Two adapters: flat ground and a digital elevation model."""
 
     @property
-    def method(self) -> str:
-        """Return ``flat_ground`` or ``dem``."""
+    def method(self) -> Literal["flat_ground", "dem"]:
+        """Return how the heights are known."""
         ...
 
-    def heights_m(self, lat_deg: Sequence[float], lon_deg: Sequence[float]) -> Sequence[float]:
-        """Return heights above mean sea level in metres, NaN where unknown."""
+    @property
+    def spacing_m(self) -> float:
+        """Return the distance between neighbouring heights in metres, infinite for flat ground."""
+        ...
+
+    def heights_m(self, lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike) -> npt.NDArray[np.float64]:
+        """Return heights above mean sea level in metres, NaN where unknown.
+
+        Args:
+            lat_deg: latitudes on WGS 84, any shape.
+            lon_deg: longitudes of the same shape.
+        """
         ...
 
 
