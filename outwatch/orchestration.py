@@ -7,11 +7,11 @@ the work itself (``outwatch/pipeline/steps.py``).
 from __future__ import annotations
 
 import importlib
-import os
+import json
+import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from datetime import datetime, timedelta
-from pathlib import Path
 from typing import Any
 
 from airflow.sdk import (
@@ -60,33 +60,6 @@ def wake_on(asset: Asset, *, every: timedelta) -> AssetOrTimeSchedule:
     return AssetOrTimeSchedule(timetable=DeltaTriggerTimetable(every), assets=[asset])
 
 
-def dags_folder() -> Path:
-    """Return the folder that Airflow reads DAG files from."""
-    return Path(__file__).resolve().parent.parent / "dags"
-
-
-def airflow_environment(home: Path) -> dict[str, str]:
-    """Return the environment of an embedded Airflow whose state lives under ``home``.
-
-    SQLite metadata, our DAG files only, no examples, servers on loopback, no more parallel tasks
-    than the machine has cores. Values already set in the environment win.
-    """
-    airflow_home = home / "airflow"
-    defaults = {
-        "AIRFLOW_HOME": str(airflow_home),
-        "AIRFLOW__CORE__DAGS_FOLDER": str(dags_folder()),
-        "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
-        "AIRFLOW__CORE__PARALLELISM": str(os.cpu_count() or 1),
-        "AIRFLOW__DATABASE__SQL_ALCHEMY_CONN": f"sqlite:///{airflow_home / 'airflow.db'}",
-        "AIRFLOW__LOGGING__BASE_LOG_FOLDER": str(airflow_home / "logs"),
-        "AIRFLOW__LOGGING__LOGGING_LEVEL": "WARNING",
-        "AIRFLOW__API__HOST": "127.0.0.1",
-        "AIRFLOW__LOGGING__WORKER_LOG_SERVER_HOST": "127.0.0.1",
-        "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
-    }
-    return {name: os.environ.get(name, value) for name, value in defaults.items()}
-
-
 @dataclass(frozen=True, slots=True)
 class DagRunSummary:
     """How one run of one DAG ended: its state, and the number of task instances in each state."""
@@ -112,3 +85,13 @@ def run_dag(dag_id: str) -> DagRunSummary:
     for instance in run.get_task_instances():
         tasks[str(instance.state)] = tasks.get(str(instance.state), 0) + 1
     return DagRunSummary(dag_id, str(run.state), tasks)
+
+
+def main() -> None:
+    """Run the DAGs named on the command line in turn and print a line of JSON for each."""
+    for dag_id in sys.argv[1:]:
+        print(json.dumps(asdict(run_dag(dag_id))), flush=True)
+
+
+if __name__ == "__main__":
+    main()
