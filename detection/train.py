@@ -51,7 +51,9 @@ def main() -> None:
     from detection.ultralytics import train_detector
 
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--data", type=Path, required=True, help="folder in Ultralytics layout, with data.yaml")
+    parser.add_argument(
+        "--data", type=Path, required=True, help="folder in Ultralytics layout, with data.yaml"
+    )
     parser.add_argument("--start", type=Path, required=True, help="start weights (.pt)")
     parser.add_argument("--out", type=Path, required=True, help="where weights and the export are written")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)

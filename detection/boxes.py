@@ -1,0 +1,165 @@
+"""Geometry that every detector shares: into the model's frame, and from its raw boxes to ours.
+
+Belongs here: letterboxing, non-maximum suppression, overlap. Not here: running a model
+(``openvino.py``, ``ultralytics.py``) and following boxes over time (``tracks.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+
+from detection.labels import LABELS
+from outwatch.domain.types import Box, Image
+
+Floats = npt.NDArray[np.floating[Any]]
+
+MAX_BOXES = 300
+"""Most boxes kept per frame: Ultralytics' and COCO-scale practice, far above any labelled frame here."""
+NMS_IOU = 0.7
+"""Boxes of one label that overlap more than this are one thing: Ultralytics' default."""
+PAD_GREY = 114
+"""Value of the letterbox's bars, the one the models were trained with (Ultralytics LetterBox)."""
+
+
+def check_images(images: Sequence[Image]) -> None:
+    """Refuse anything but BGR uint8 frames of one size.
+
+    Raises:
+        ValueError: an image has another shape or type, or another size than the first.
+    """
+    for index, image in enumerate(images):
+        if image.shape[2:] != (3,) or image.dtype != np.uint8:
+            raise ValueError(
+                f"image {index} must be (height, width, 3) uint8, found {image.shape} {image.dtype}"
+            )
+        if image.shape != images[0].shape:
+            raise ValueError(
+                f"image {index} is {image.shape}, image 0 is {images[0].shape}: pass frames of one size"
+            )
+
+
+@dataclass(frozen=True, slots=True)
+class Letterbox:
+    """How a frame is fitted into a model's input: scaled by ``scale``, then padded evenly."""
+
+    scale: float
+    scaled_width_px: int
+    scaled_height_px: int
+    width_px: int
+    height_px: int
+
+    @classmethod
+    def fit(cls, *, width_px: int, height_px: int, longest_px: int, stride_px: int) -> Letterbox:
+        """Return the letterbox that keeps the aspect ratio, with sides rounded up to whole strides.
+
+        Args:
+            width_px: width of the frame.
+            height_px: height of the frame.
+            longest_px: longest side of the model's input.
+            stride_px: what both sides of the model's input must be multiples of.
+        """
+        scale = longest_px / max(width_px, height_px)
+        scaled_width_px, scaled_height_px = max(1, round(width_px * scale)), max(1, round(height_px * scale))
+        return cls(
+            scale=scale,
+            scaled_width_px=scaled_width_px,
+            scaled_height_px=scaled_height_px,
+            width_px=-(-scaled_width_px // stride_px) * stride_px,
+            height_px=-(-scaled_height_px // stride_px) * stride_px,
+        )
+
+    @property
+    def left_px(self) -> int:
+        """Return the width of the left bar."""
+        return (self.width_px - self.scaled_width_px) // 2
+
+    @property
+    def top_px(self) -> int:
+        """Return the height of the top bar."""
+        return (self.height_px - self.scaled_height_px) // 2
+
+    def apply(self, image: Image) -> Image:
+        """Return the image scaled and padded, (height_px, width_px, 3) uint8."""
+        size = (self.scaled_width_px, self.scaled_height_px)
+        if (image.shape[1], image.shape[0]) != size:
+            image = np.asarray(cv2.resize(image, size, interpolation=cv2.INTER_LINEAR), dtype=np.uint8)
+        right_px = self.width_px - self.scaled_width_px - self.left_px
+        bottom_px = self.height_px - self.scaled_height_px - self.top_px
+        if not any((self.left_px, self.top_px, right_px, bottom_px)):
+            return image
+        padded = cv2.copyMakeBorder(
+            image,
+            self.top_px,
+            bottom_px,
+            self.left_px,
+            right_px,
+            cv2.BORDER_CONSTANT,
+            value=(PAD_GREY, PAD_GREY, PAD_GREY),
+        )
+        return np.asarray(padded, dtype=np.uint8)
+
+    def undo(self, boxes_xyxy_px: Floats) -> Floats:
+        """Return boxes (n, 4) of the model's frame in pixels of the image."""
+        shift_px = np.array([self.left_px, self.top_px] * 2)
+        return np.asarray((boxes_xyxy_px - shift_px) / self.scale)
+
+
+def suppress(boxes_xyxy_px: Floats, confidences: Floats, label_ids: npt.NDArray[np.int64]) -> list[int]:
+    """Return the indices that greedy non-maximum suppression per label keeps, most confident first."""
+    if not len(boxes_xyxy_px):
+        return []
+    boxes_xywh_px = np.concatenate(
+        [boxes_xyxy_px[:, :2], boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]], axis=1, dtype=np.float64
+    )
+    kept = cv2.dnn.NMSBoxesBatched(
+        boxes_xywh_px.tolist(),
+        confidences.tolist(),
+        label_ids.tolist(),
+        score_threshold=0.0,
+        nms_threshold=NMS_IOU,
+    )
+    return [int(index) for index in kept[:MAX_BOXES]]
+
+
+def select_boxes(
+    boxes_xyxy_px: Floats,
+    confidences: Floats,
+    class_ids: npt.NDArray[np.int64],
+    *,
+    class_labels: Sequence[str | None],
+    image_size_px: tuple[int, int],
+) -> list[Box]:
+    """Return the boxes worth keeping: clipped to the image, one for each thing, most confident first.
+
+    Suppression is per label, not per class: a lorry that a COCO model calls both truck and bus is
+    one ``other_vehicle``.
+
+    Args:
+        boxes_xyxy_px: candidates (n, 4) in pixels of the image.
+        confidences: (n,), already above the caller's threshold.
+        class_ids: (n,) indices into ``class_labels``.
+        class_labels: our label for each of the model's classes, None where it is dropped.
+        image_size_px: width and height of the image.
+    """
+    label_ids = np.array([-1 if label is None else LABELS.index(label) for label in class_labels])[class_ids]
+    boxes: Floats = np.clip(boxes_xyxy_px, 0, np.array(image_size_px * 2))
+    usable = np.flatnonzero((label_ids >= 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
+    kept = usable[suppress(boxes[usable], confidences[usable], label_ids[usable])]
+    return [Box(LABELS[label_ids[i]], float(confidences[i]), tuple(boxes[i].tolist())) for i in kept]
+
+
+def iou_matrix(first_xyxy: Floats, second_xyxy: Floats) -> npt.NDArray[np.float64]:
+    """Return intersection over union of every pair of boxes, (n, 4) and (m, 4) giving (n, m)."""
+    top_left = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
+    bottom_right = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])
+    intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2, dtype=np.float64)
+    first_area = np.prod(first_xyxy[:, 2:] - first_xyxy[:, :2], axis=1, dtype=np.float64)
+    second_area = np.prod(second_xyxy[:, 2:] - second_xyxy[:, :2], axis=1, dtype=np.float64)
+    union = first_area[:, None] + second_area[None, :] - intersection
+    return np.asarray(np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0))

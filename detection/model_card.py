@@ -1,0 +1,111 @@
+"""What a model folder says of itself: ``model.json`` beside ``model.xml`` and ``model.bin``.
+
+Belongs here: the fields, their file and their checks. Not here: running the model
+(``openvino.py``), exporting it (``ultralytics.py``) or measuring it (``evaluate.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+import numpy as np
+
+from outwatch.domain.errors import ModelUnavailable
+
+XML_NAME = "model.xml"
+WEIGHTS_NAME = "model.bin"
+CARD_NAME = "model.json"
+HASH_DIGITS = 12
+"""Digits of the weights' SHA-256 in a model id: enough that no two models ever share one."""
+
+
+def model_id(name: str, sha256: str) -> str:
+    """Return a model's id: its name and the first digits of its weights' SHA-256."""
+    return f"{name}-{sha256[:HASH_DIGITS]}"
+
+
+def sha256_file(path: Path) -> str:
+    """Return the SHA-256 of a file as 64 hex digits."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+@dataclass(frozen=True, slots=True)
+class RecallCurve:
+    """Recall on the validation flights by confidence, at an IoU of 0.5."""
+
+    confidences: tuple[float, ...]
+    """Ascending."""
+    by_label: Mapping[str, tuple[float, ...]]
+
+    def at(self, confidence: float) -> dict[str, float]:
+        """Return the recall of each label at a confidence, interpolated between those measured.
+
+        A confidence outside the measured range gives nothing: recall is not extrapolated.
+        """
+        if not self.confidences[0] <= confidence <= self.confidences[-1]:
+            return {}
+        return {
+            label: float(np.interp(confidence, self.confidences, recalls))
+            for label, recalls in self.by_label.items()
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ModelCard:
+    """The machine-readable part of a model card."""
+
+    name: str
+    class_labels: tuple[str | None, ...]
+    """Our label for each class id, None where boxes of the class are dropped."""
+    longest_px: int
+    """Longest side of the frame the model was trained for."""
+    stride_px: int
+    sha256: str
+    """Of ``model.bin``."""
+    recall: RecallCurve | None = None
+
+    @property
+    def model_id(self) -> str:
+        """Return name and hash of the weights."""
+        return model_id(self.name, self.sha256)
+
+    def write(self, folder: Path) -> None:
+        """Write ``model.json`` into a model folder."""
+        (folder / CARD_NAME).write_text(json.dumps(asdict(self), indent=1) + "\n", encoding="utf-8")
+
+    @classmethod
+    def read(cls, folder: Path) -> ModelCard:
+        """Read ``model.json`` of a model folder.
+
+        Raises:
+            ModelUnavailable: it is missing or not a model card.
+        """
+        path = folder / CARD_NAME
+        try:
+            fields = json.loads(path.read_text(encoding="utf-8"))
+            recall = fields.pop("recall")
+            return cls(
+                **fields | {"class_labels": tuple(fields["class_labels"])},
+                recall=None if recall is None else _curve(recall),
+            )
+        except OSError as error:
+            raise ModelUnavailable(
+                f"model folder {folder} has no readable {CARD_NAME}: point the weights setting at a folder "
+                f"with {XML_NAME}, {WEIGHTS_NAME} and {CARD_NAME}, as `python -m detection.train` writes it"
+            ) from error
+        except (ValueError, KeyError, TypeError) as error:
+            raise ModelUnavailable(
+                f"{path} is not a model card ({error!r}): export the model anew"
+            ) from error
+
+
+def _curve(fields: Mapping[str, object]) -> RecallCurve:
+    confidences, by_label = fields["confidences"], fields["by_label"]
+    if not isinstance(confidences, list) or not isinstance(by_label, dict):
+        raise TypeError("recall must hold a list of confidences and a table by label")
+    return RecallCurve(tuple(confidences), {label: tuple(values) for label, values in by_label.items()})
