@@ -20,6 +20,8 @@ MAX_KEY_BYTES = 1024
 """Longest key S3 takes (Amazon S3 User Guide, "Object key naming")."""
 MAX_PART_BYTES = 255
 """Longest file name common file systems take."""
+PARTIAL_FOLDER = ".partial"
+"""Where a local store keeps unfinished writes; no store takes keys in it, so that all agree."""
 TABLES = ("detections", "tracks", "coverage", "readings", "events", "alerts", "reviews")
 _EVENT_NAMESPACE = uuid.UUID("6d2d3ef5-2cf5-5d0a-8a4b-0d6a6a2f7f10")
 _PARTITION = re.compile(r"lake/(?P<table>[a-z]+)/dt=(?P<dt>\d{4}-\d{2}-\d{2})/(?P<name>[^/]+)\.parquet")
@@ -29,8 +31,8 @@ def check_key(key: str) -> str:
     """Return ``key`` if a store may use it.
 
     Raises:
-        KeyInvalid: it is empty, absolute, too long, climbs with ``..``, or has empty parts,
-            control characters or backslashes.
+        KeyInvalid: it is empty, absolute, too long, climbs with ``..``, has empty parts,
+            control characters or backslashes, or lies in ``.partial``.
     """
     if not key:
         raise KeyInvalid("object key is empty")
@@ -47,7 +49,20 @@ def check_key(key: str) -> str:
         raise KeyInvalid(f"object key {key!r} has a backslash or a control character")
     if any(len(part.encode()) > MAX_PART_BYTES for part in parts):
         raise KeyInvalid(f"object key {key[:60]!r}... has a part longer than {MAX_PART_BYTES} bytes")
+    if parts[0] == PARTIAL_FOLDER:
+        raise KeyInvalid(f"object key {key!r} lies in {PARTIAL_FOLDER}, kept for unfinished writes")
     return key
+
+
+def check_prefix(prefix: str) -> str:
+    """Return ``prefix`` if keys may start with it; the empty prefix stands for all keys.
+
+    Raises:
+        KeyInvalid: as ``check_key`` does, but for one slash at the end.
+    """
+    if prefix:
+        check_key(prefix.removesuffix("/"))
+    return prefix
 
 
 def sha256_file(path: Path) -> str:

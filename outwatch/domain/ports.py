@@ -53,6 +53,11 @@ class ObjectStore(Protocol):
         """Return where the store is, without secrets."""
         ...
 
+    @property
+    def atomic_create(self) -> bool:
+        """Return whether ``put(if_absent=True)`` was seen to be atomic; else it looks, then writes."""
+        ...
+
     def put(self, key: str, data: bytes, *, if_absent: bool = False) -> None:
         """Write an object; with ``if_absent`` raise ``ObjectExists`` where the key is taken."""
         ...
