@@ -1,0 +1,313 @@
+"""The command line: the same steps as the DAGs, by hand, and questions to what they wrote.
+
+Belongs here: options, tables, progress and exit codes. Not here: any work (``pipeline/``).
+Exit codes: 0 all is well, 1 something failed or was refused (the output says what), 2 wrong usage.
+"""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import structlog
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.table import Table
+
+from outwatch import __version__
+from outwatch.domain.cameras import camera_named, camera_names
+from outwatch.domain.errors import OutwatchError
+from outwatch.domain.types import Outcome
+from outwatch.pipeline import queries, registration, runner, steps, wiring
+from outwatch.settings import load_settings
+from outwatch.tables import events_table
+
+app = typer.Typer(
+    help="Keep watch over places: footage in; events, evidence and alerts out.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+out = Console()
+err = Console(stderr=True)
+AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables for people.")]
+
+
+@contextmanager
+def _pipeline() -> Iterator[wiring.Pipeline]:
+    """Open the pipeline; show an error of ours in one line and leave with 1."""
+    try:
+        with wiring.open_pipeline() as pipeline:
+            yield pipeline
+    except OutwatchError as error:
+        err.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        raise typer.Exit(1) from error
+
+
+@app.callback()
+def configure(
+    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step to standard error.")] = False,
+    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+) -> None:
+    """Set up logging before any command."""
+    if version:
+        out.print(__version__)
+        raise typer.Exit
+    structlog.configure(
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.ERROR),
+        logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
+    )
+
+
+@app.command()
+def ingest(
+    files: Annotated[list[Path], typer.Argument(help="Video files; telemetry beside them is found by name.")],
+    camera: Annotated[
+        str | None, typer.Option(help="Camera and lens by name, where the files do not say (`outwatch cameras`).")
+    ] = None,
+    platform: Annotated[str | None, typer.Option(help="Aircraft, as you call it.")] = None,
+    time_zone: Annotated[str | None, typer.Option(help="Zone of the telemetry's local time.")] = None,
+    land_only: Annotated[bool, typer.Option("--land-only", help="Only hand the files over; DAGs do the rest.")] = False,
+    as_json: AsJson = False,
+) -> None:
+    """Hand in footage and, unless told otherwise, run every step through to the alert."""
+    declared = {
+        name: value
+        for name, value in (("camera", camera), ("platform", platform), ("time_zone", time_zone))
+        if value is not None
+    }
+    with _pipeline() as pipeline:
+        if camera is not None:
+            camera_named(camera)
+        landed = registration.land(pipeline, files, declared=declared)
+        report = runner.Report() if land_only else _run(pipeline, quiet=as_json)
+        rows = [_ingest_row(pipeline, upload, files=upload.names) for upload in landed]
+        if as_json:
+            _print_json({"uploads": rows, "failures": [steps.summary(item) for item in report.failures]})
+        else:
+            _show_ingest(rows, report)
+        failed = report.failures or any(file["outcome"] == "refused" for row in rows for file in row["files"])
+    raise typer.Exit(1 if failed else 0)
+
+
+@app.command()
+def run(as_json: AsJson = False) -> None:
+    """Run whatever is open in the ledger, step by step, through to the alert."""
+    with _pipeline() as pipeline:
+        report = _run(pipeline, quiet=as_json)
+        if as_json:
+            _print_json({
+                "outcomes": [steps.summary(item) for item in report.outcomes],
+                "failures": [steps.summary(item) for item in report.failures],
+            })
+        else:
+            _show_failures(report.failures)
+            out.print(f"{len(report.outcomes)} steps done, {len(report.failures)} failed")
+    raise typer.Exit(1 if report.failures else 0)
+
+
+@app.command()
+def events(
+    since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day of capture, UTC.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the events that stand, oldest first."""
+    with _pipeline() as pipeline:
+        found = queries.events(pipeline, since=since.date() if since else None)
+        if as_json:
+            _print_json([queries.event_row(pipeline, event) for event in found])
+        else:
+            out.print(events_table(pipeline, found))
+
+
+@app.command()
+def alerts(
+    control_room: Annotated[str | None, typer.Option(help="Only one control room's.")] = None,
+    as_json: AsJson = False,
+) -> None:
+    """List the alerts, newest first, and how their deliveries stand."""
+    with _pipeline() as pipeline:
+        rows = [queries.alert_row(pipeline, item) for item in pipeline.alert_book.alerts(control_room=control_room)]
+        if as_json:
+            _print_json(rows)
+            return
+        for row in rows:
+            out.rule(f"{row['priority']} {row['kind']} {row['outpost_id']} ({row['state']})", align="left")
+            out.print(row["message_en"], highlight=False)
+            out.print(row["message_ur"], highlight=False)
+            for delivery in row["deliveries"]:
+                out.print(f"  {delivery['channel']}: {delivery['state']} {delivery['last_error'] or ''}", style="dim")
+        out.print(f"{len(rows)} alerts")
+
+
+@app.command()
+def work(as_json: AsJson = False) -> None:
+    """List the work that is open or failed, with the reason of each failure."""
+    with _pipeline() as pipeline:
+        rows = [item for item in pipeline.ledger.work() if item.state != "done"]
+        if as_json:
+            _print_json([
+                {"step": w.step, "subject": w.subject, "state": w.state, "attempts": w.attempts, "error": w.error}
+                for w in rows
+            ])
+            return
+        table = Table("step", "subject", "state", "attempts", "error")
+        for item in rows:
+            table.add_row(item.step, item.subject, item.state, str(item.attempts), item.error or "")
+        out.print(table)
+
+
+@app.command()
+def retry() -> None:
+    """Open all failed work again, once what made it fail is mended; `run` or the DAGs then do it."""
+    with _pipeline() as pipeline:
+        failed = pipeline.ledger.work(state="failed")
+        for item in failed:
+            pipeline.ledger.reopen(item.step, item.subject)
+        out.print(f"{len(failed)} opened again")
+
+
+@app.command()
+def cameras() -> None:
+    """List the cameras and lenses that `--camera` knows."""
+    table = Table("camera", "sees", "HFOV", "source")
+    for name in camera_names():
+        camera = camera_named(name)
+        table.add_row(name, camera.modality.value, f"{camera.hfov_deg:.1f}°", camera.source)
+    out.print(table)
+
+
+@app.command()
+def simulate(
+    scenario: Annotated[str, typer.Argument(help="A shipped scenario's name, or a .toml file.")],
+    folder: Annotated[Path, typer.Option("--out", help="Where the clip, its telemetry and its truth go.")] = Path(),
+) -> None:
+    """Render a thermal drone flight with its telemetry and exact ground truth, for drills and tests."""
+    from outwatch.simulate import load_scenario
+    from outwatch.simulate import simulate as render
+
+    try:
+        chosen = load_scenario(scenario)
+        with _progress() as bars:
+            task = bars.add_task(f"rendering {chosen.name}", total=None)
+            flight = render(
+                chosen, folder, progress=lambda done, total: bars.update(task, completed=done, total=total)
+            )
+    except OutwatchError as error:
+        err.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        raise typer.Exit(1) from error
+    for path in (flight.video, flight.telemetry, flight.truth, flight.outposts):
+        out.print(path, highlight=False)
+
+
+@app.command()
+def demo(
+    folder: Annotated[Path | None, typer.Option(help="Where the demo keeps its state.")] = None,
+) -> None:
+    """Fly two simulated flights through the Airflow DAGs and show events, pictures and alerts."""
+    from outwatch.demo import run_demo
+
+    try:
+        run_demo(folder or load_settings().home_dir / "demo", console=out)
+    except OutwatchError as error:
+        err.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        raise typer.Exit(1) from error
+
+
+@app.command()
+def doctor(as_json: AsJson = False) -> None:
+    """Check store, database, models, decoder, disk, clock and outposts, and say what to fix."""
+    from outwatch.pipeline.doctor import examine
+
+    checks = examine()
+    if as_json:
+        _print_json([{"name": c.name, "state": c.state, "found": c.found, "fix": c.fix} for c in checks])
+    else:
+        table = Table("", "what", "found", "what to do")
+        colours = {"ok": "green", "warning": "yellow", "failed": "bold red"}
+        for check in checks:
+            table.add_row(f"[{colours[check.state]}]{check.state}[/]", check.name, check.found, check.fix)
+        out.print(table)
+    raise typer.Exit(1 if any(check.state == "failed" for check in checks) else 0)
+
+
+def _run(pipeline: wiring.Pipeline, *, quiet: bool) -> runner.Report:
+    if quiet:
+        return runner.run_open_work(pipeline)
+    with _progress() as bars:
+        current: dict[tuple[str, str], TaskID] = {}
+
+        def watch(step: str, subject: str, done_s: float | None) -> None:
+            key = (step, subject)
+            if key not in current:
+                for task in current.values():
+                    bars.update(task, visible=False)
+                clip = pipeline.ledger.clip(subject) if step == "detect_clips" else None
+                total = clip.duration_s if clip else None
+                current[key] = bars.add_task(f"{step} {clip.file_name if clip else subject}", total=total)
+            if done_s is not None:
+                bars.update(current[key], completed=done_s)
+
+        return runner.run_open_work(pipeline, watch=watch)
+
+
+def _progress() -> Progress:
+    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
+    return Progress(*columns, console=err, transient=True)
+
+
+def _ingest_row(pipeline: wiring.Pipeline, landed: registration.Landed, *, files: tuple[str, ...]) -> dict[str, Any]:
+    upload = pipeline.ledger.upload(landed.upload_id)
+    rows = []
+    for file in upload.files if upload else ():
+        clip = pipeline.ledger.clip(file.clip_id) if file.clip_id else None
+        found = steps.clip_events(pipeline, clip) if clip else []
+        rows.append({
+            "name": file.name,
+            "outcome": file.outcome,
+            "reason": file.reason,
+            "clip_id": file.clip_id,
+            "captured_at": clip.started_at.astimezone(UTC).isoformat() if clip else None,
+            "flags": list(clip.flags) if clip else [],
+            "incomplete": clip.completeness.reason if clip else None,
+            "notes": list(steps.clip_notes(pipeline, clip)) if clip else [],
+            "events": [event.id for event in found],
+        })
+    return {"upload_id": landed.upload_id, "already_landed": not landed.is_new, "files": rows}
+
+
+def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
+    table = Table("file", "outcome", "clip", "events", "notes")
+    colours = {"accepted": "green", "refused": "red", "duplicate": "yellow", "landed": "cyan"}
+    for row in rows:
+        for file in row["files"]:
+            notes = [file["reason"], file["incomplete"], *file["notes"], ", ".join(file["flags"])]
+            if row["already_landed"]:
+                notes.insert(0, "already handed in; nothing written again")
+            table.add_row(
+                file["name"],
+                f"[{colours[file['outcome']]}]{file['outcome']}[/]",
+                file["clip_id"] or "",
+                str(len(file["events"])) if file["clip_id"] else "",
+                "; ".join(note for note in notes if note),
+            )
+    out.print(table)
+    _show_failures(report.failures)
+
+
+def _show_failures(failures: list[Outcome]) -> None:
+    for failure in failures:
+        err.print(f"[bold red]{failure.step}[/] {failure.input}: {failure.error}", highlight=False)
+    if failures:
+        err.print("Mend the cause, then `outwatch retry` and `outwatch run`.")
+
+
+def _print_json(value: object) -> None:
+    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")

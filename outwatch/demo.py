@@ -1,0 +1,121 @@
+"""The whole main job on simulated flights, run by the Airflow DAGs, shown to a person.
+
+Belongs here: preparing a place of its own, a webhook receiver on loopback, and showing what came
+out. Not here: any step of the job; the DAGs do those in a child process, as in production.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import time
+from pathlib import Path
+from typing import Any
+
+import duckdb
+from pydantic import SecretStr
+from rich.console import Console
+from rich.progress import track
+
+from outwatch import embedded_airflow
+from outwatch.domain.errors import OutwatchError
+from outwatch.pipeline import queries, registration, wiring
+from outwatch.pipeline.receiver import Receiver, webhook_receiver
+from outwatch.settings import Settings, load_settings
+from outwatch.simulate import load_scenario, simulate
+from outwatch.tables import events_table
+
+SCENARIOS = ("demo_gathering", "demo_vehicles")
+DAG_ORDER = ("sweep", "ingest_footage", "detect_clips", "publish_events", "send_alerts")
+COLUMNS = "kind, outpost_id, started_at, count_low, count, count_high, round(distance_m) AS distance_m"
+
+
+def run_demo(folder: Path, *, console: Console) -> None:
+    """Simulate flights, land them, run the DAGs, and show events, pictures, alerts and a query.
+
+    Args:
+        folder: emptied first; all the demo's state lives there.
+        console: where to show things.
+
+    Raises:
+        OutwatchError: something on the way failed, or no event or no alert came out.
+    """
+    started = time.monotonic()
+    folder = folder.absolute()
+    shutil.rmtree(folder, ignore_errors=True)
+    videos, outposts = _fly(folder / "flights", console)
+    with webhook_receiver() as receiver:
+        settings = load_settings(
+            home=folder,
+            outposts=outposts,
+            store_url="",
+            database_url=SecretStr(""),
+            alerts=load_settings().alerts.model_copy(
+                update={
+                    "channels": ("log", "webhook"),
+                    "webhook_url": receiver.url,
+                    "webhook_secret": SecretStr(receiver.secret),
+                }
+            ),
+        )
+        with wiring.open_pipeline(settings) as pipeline:
+            landed = registration.land(pipeline, videos, declared={"platform": "simulated XT2"})
+            console.print(f"\n[bold]2. Landed[/] {len(landed)} flights in {pipeline.store.url}/landing")
+        _run_dags(settings, receiver, console)
+        _show(settings, receiver, console)
+    console.print(f"\nDemo done in {time.monotonic() - started:.0f} s; everything is under {folder}")
+
+
+def _fly(folder: Path, console: Console) -> tuple[list[Path], Path]:
+    console.print("[bold]1. Flights[/], simulated, with their telemetry")
+    videos = []
+    features: list[dict[str, Any]] = []
+    for name in track(SCENARIOS, description="rendering", console=console, transient=True):
+        flight = simulate(load_scenario(name), folder)
+        videos.append(flight.video)
+        features += json.loads(flight.outposts.read_text(encoding="utf-8"))["features"]
+        console.print(f"   {flight.video}", highlight=False)
+    unique = {feature["properties"]["id"]: feature for feature in features}
+    outposts = folder / "outposts.geojson"
+    collection = {"type": "FeatureCollection", "features": list(unique.values())}
+    outposts.write_text(json.dumps(collection, ensure_ascii=False, indent=1), encoding="utf-8")
+    return videos, outposts
+
+
+def _run_dags(settings: Settings, receiver: Receiver, console: Console) -> None:
+    console.print("\n[bold]3. Airflow[/] runs the DAGs (each finds its own open work in the ledger)")
+    home = settings.home_dir
+    embedded_airflow.migrate(home)
+    environment = {
+        "OUTWATCH_HOME": str(home),
+        "OUTWATCH_STORE_URL": settings.resolved_store_url,
+        "OUTWATCH_DATABASE_URL": settings.resolved_database_url,
+        "OUTWATCH_OUTPOSTS": str(settings.outposts),
+        "OUTWATCH_ALERTS__CHANNELS": json.dumps(settings.alerts.channels),
+        "OUTWATCH_ALERTS__WEBHOOK_URL": receiver.url,
+        "OUTWATCH_ALERTS__WEBHOOK_SECRET": receiver.secret,
+    }
+    for run in embedded_airflow.run_dags(home, DAG_ORDER, settings=environment):
+        console.print(f"   {run['dag_id']}: {run['state']} {run['tasks']}", highlight=False)
+        if run["state"] != "success":
+            raise OutwatchError(f"DAG {run['dag_id']} ended {run['state']}: see {home / 'airflow'}")
+
+
+def _show(settings: Settings, receiver: Receiver, console: Console) -> None:
+    with wiring.open_pipeline(settings) as pipeline:
+        found = queries.events(pipeline)
+        if not found or not receiver.received:
+            raise OutwatchError(f"the demo gave {len(found)} events and {len(receiver.received)} alerts")
+        console.print("\n[bold]4. Events[/]")
+        console.print(events_table(pipeline, found))
+        console.print("\n[bold]5. Stills[/], one an event")
+        for event in found:
+            console.print(f"   {queries.locate(pipeline, event.evidence_keys[0])}", soft_wrap=True, highlight=False)
+        console.print("\n[bold]6. Alerts[/], as the control room's webhook received them, signatures checked")
+        for message in receiver.received:
+            console.print_json(json.dumps(message, ensure_ascii=False))
+        pattern = queries.locate(pipeline, "lake/events/*/*.parquet")
+    query = f"SELECT {COLUMNS} FROM '{pattern}' ORDER BY started_at"  # noqa: S608  our own path
+    console.print("\n[bold]7. The same events[/] for an analyst, straight from the Parquet:")
+    console.print(f'   python -c "import duckdb; duckdb.sql(\\"{query}\\").show()"', soft_wrap=True, highlight=False)
+    console.print(str(duckdb.sql(query)), highlight=False, soft_wrap=True)

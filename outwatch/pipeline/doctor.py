@@ -1,0 +1,187 @@
+"""Check what Outwatch stands on, and say in plain words what to fix.
+
+Belongs here: one small function per thing checked. Not here: mending anything.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import shutil
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+
+import numpy as np
+
+from ingest.sandbox import isolation
+from outwatch.domain.errors import OutwatchError
+from outwatch.domain.types import Modality
+from outwatch.pipeline import wiring
+from outwatch.settings import Settings, load_settings
+from storage.database import connect, migrate
+from storage.probe import probe_store
+from storage.s3 import S3Store
+
+MIN_FREE_BYTES = 5_000_000_000
+"""About an hour of 1080p drone footage (12 Mb/s), with room for its scratch copy."""
+MAX_SKEW = timedelta(seconds=5)
+"""A store whose clock differs by more makes 'captured after receipt' meaningless."""
+BUILT_AT = datetime(2026, 11, 1, tzinfo=UTC)
+"""No machine that runs this version can truly have an earlier clock."""
+_STA_UNSYNC = 0x0040
+"""Status bit of adjtimex(2): the kernel clock is not synchronised."""
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """One thing that was looked at, how it stands, and what to do about it."""
+
+    name: str
+    state: Literal["ok", "warning", "failed"]
+    found: str
+    fix: str = ""
+
+
+def examine() -> list[Check]:
+    """Check settings first; the rest only where they can be read."""
+    try:
+        settings = load_settings()
+    except OutwatchError as error:
+        return [Check("settings", "failed", str(error), "correct the environment or outwatch.toml")]
+    checks = [Check("settings", "ok", f"home {settings.home_dir}")]
+    for name, fix, examiner in (
+        ("disk", "make OUTWATCH_HOME a folder you can write, with room", _disk),
+        ("store", "check OUTWATCH_STORE_URL, OUTWATCH_S3__ACCESS_KEY and __SECRET_KEY", _store),
+        ("database", "check OUTWATCH_DATABASE_URL and that the server runs", _database),
+        ("outposts", "set OUTWATCH_OUTPOSTS to a GeoJSON file of your places", _outposts),
+        ("thermal model", "set OUTWATCH_DETECTION__THERMAL_WEIGHTS, or install Outwatch again", _thermal_model),
+        ("rgb model", "install outwatch[ultralytics] and set OUTWATCH_DETECTION__RGB_WEIGHTS", _rgb_model),
+        ("terrain", "set OUTWATCH_GROUND__DEM to a GeoTIFF of heights", _terrain),
+        ("channels", "complete the settings of each channel in OUTWATCH_ALERTS__CHANNELS", _channels),
+        ("decoder", "run on Linux with user namespaces to cut the decoder off the network", _decoder),
+        ("clock", "switch on NTP (timedatectl set-ntp true)", _clock),
+    ):
+        checks += _guarded(name, fix, lambda examiner=examiner: examiner(settings))
+    return checks
+
+
+def _guarded(name: str, fix: str, examiner: Callable[[], Iterator[Check]]) -> list[Check]:
+    try:
+        return list(examiner())
+    except (OutwatchError, OSError) as error:
+        return [Check(name, "failed", str(error), fix)]
+
+
+def _disk(settings: Settings) -> Iterator[Check]:
+    settings.home_dir.mkdir(parents=True, exist_ok=True)
+    probe = settings.home_dir / ".doctor"
+    probe.write_bytes(b"ok")
+    probe.unlink()
+    free = shutil.disk_usage(settings.home_dir).free
+    found = f"{free / 1e9:.0f} GB free at {settings.home_dir}"
+    if free < MIN_FREE_BYTES:
+        yield Check("disk", "failed", found, f"free at least {MIN_FREE_BYTES / 1e9:.0f} GB")
+    else:
+        yield Check("disk", "ok", found)
+
+
+def _store(settings: Settings) -> Iterator[Check]:
+    store = wiring.build_store(settings)
+    twin = store.with_secret("outwatch-doctor-wrong-secret") if isinstance(store, S3Store) else None
+    promises = probe_store(store, wrong_secret=twin)
+    kept = {
+        "conditional create": promises.conditional_create,
+        "refuses a wrong secret": promises.rejects_wrong_secret,
+        "ranged get": promises.ranged_get,
+        "read after write": promises.read_after_write,
+    }
+    broken = [name for name, held in kept.items() if not held]
+    essential = promises.ranged_get and promises.read_after_write
+    found = f"{store.url}: keeps {', '.join(name for name, held in kept.items() if held)}"
+    if broken:
+        found += f"; does not keep {', '.join(broken)}"
+    fix = "choose another store, or keep this one to a single writer" if broken else ""
+    yield Check("store", "ok" if not broken else "warning" if essential else "failed", found, fix)
+
+
+def _database(settings: Settings) -> Iterator[Check]:
+    engine = connect(settings.resolved_database_url)
+    try:
+        migrate(engine)
+        yield Check("database", "ok", engine.url.render_as_string(hide_password=True))
+    finally:
+        engine.dispose()
+
+
+def _outposts(settings: Settings) -> Iterator[Check]:
+    outposts = wiring.load_outposts(settings.outposts)
+    if outposts:
+        yield Check("outposts", "ok", f"{len(outposts)} places in {settings.outposts}")
+    else:
+        yield Check("outposts", "warning", "none: no event can be near a place", "set OUTWATCH_OUTPOSTS")
+
+
+def _thermal_model(settings: Settings) -> Iterator[Check]:
+    detector = wiring.build_detector(settings, Modality.THERMAL)
+    boxes = detector.detect([np.zeros((512, 640, 3), np.uint8)])[0]
+    if boxes:
+        found = f"{detector.model_id} sees {len(boxes)} things in a black frame"
+        yield Check("thermal model", "failed", found, "replace the weights")
+    else:
+        yield Check("thermal model", "ok", f"{detector.model_id} ({', '.join(detector.labels)})")
+
+
+def _rgb_model(settings: Settings) -> Iterator[Check]:
+    try:
+        detector = wiring.build_detector(settings, Modality.RGB)
+    except OutwatchError as error:
+        yield Check("rgb model", "warning", str(error), "needed only for RGB footage")
+    else:
+        yield Check("rgb model", "ok", detector.model_id)
+
+
+def _terrain(settings: Settings) -> Iterator[Check]:
+    wiring.build_locator(settings)
+    if settings.ground.dem is None:
+        yield Check("terrain", "ok", "flat ground at take-off height; set OUTWATCH_GROUND__DEM in hills")
+    else:
+        yield Check("terrain", "ok", str(settings.ground.dem))
+
+
+def _channels(settings: Settings) -> Iterator[Check]:
+    names = [channel.name for channel in wiring.build_channels(settings)]
+    yield Check("channels", "ok", ", ".join(names) or "none")
+
+
+def _decoder(_settings: Settings) -> Iterator[Check]:
+    held = isolation()
+    state: Literal["ok", "warning"] = "ok" if any("network" in item for item in held) else "warning"
+    fix = "" if state == "ok" else "user namespaces are off: the decoder is limited but could open a socket"
+    yield Check("decoder", state, ", ".join(held), fix)
+
+
+def _clock(settings: Settings) -> Iterator[Check]:
+    now = wiring.utc_now()
+    if now < BUILT_AT:
+        yield Check("clock", "failed", f"{now:%Y-%m-%d %H:%M} UTC is before this version was made", "set the clock")
+        return
+    store = wiring.build_store(settings)
+    key = ".probe/clock"
+    store.put(key, b"clock")
+    skew = abs(store.head(key).modified_at - wiring.utc_now())
+    store.delete(key)
+    if skew > MAX_SKEW:
+        yield Check("clock", "warning", f"differs from the store's by {skew.total_seconds():.0f} s", "switch on NTP")
+    elif not _kernel_clock_synchronised():
+        yield Check("clock", "warning", f"{now:%Y-%m-%d %H:%M} UTC, not kept by NTP", "switch on NTP")
+    else:
+        yield Check("clock", "ok", f"{now:%Y-%m-%d %H:%M} UTC, kept by NTP")
+
+
+def _kernel_clock_synchronised() -> bool:
+    """Ask the kernel, by adjtimex(2) in read mode, whether something keeps its clock right."""
+    buffer = (ctypes.c_long * 26)()  # struct timex: modes, offset, freq, maxerror, esterror, status, ...
+    if ctypes.CDLL(None, use_errno=True).adjtimex(ctypes.byref(buffer)) < 0:
+        return False
+    return not buffer[5] & _STA_UNSYNC

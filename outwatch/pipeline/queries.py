@@ -1,0 +1,84 @@
+"""What people and programs ask of the pipeline: events, alerts, open work, as plain rows.
+
+Belongs here: reading for the front doors. Not here: changing anything, and how rows are shown.
+"""
+
+from __future__ import annotations
+
+from datetime import date
+from typing import Any
+
+from outwatch.domain.types import Alert, Event
+from outwatch.pipeline.wiring import Pipeline
+from storage import schemas
+
+
+def events(pipeline: Pipeline, *, since: date | None = None) -> list[Event]:
+    """Return the events that stand in the lake, oldest first.
+
+    Args:
+        since: first UTC date of capture.
+    """
+    found = schemas.events_from(pipeline.lake.scan("events", since=since))
+    return sorted(found, key=lambda event: (event.started_at, event.id))
+
+
+def event_row(pipeline: Pipeline, event: Event) -> dict[str, Any]:
+    """Return an event as JSON-ready fields, with where its evidence can be opened."""
+    point = event.fix.point
+    return {
+        "id": event.id,
+        "kind": event.kind.value,
+        "outpost_id": event.outpost_id,
+        "clip_id": event.clip_id,
+        "started_at": event.started_at.isoformat(),
+        "ended_at": event.ended_at.isoformat(),
+        "lat_deg": point.lat_deg if point else None,
+        "lon_deg": point.lon_deg if point else None,
+        "error_radius_m": event.fix.error_radius_m,
+        "distance_m": event.distance_m,
+        "bearing_deg": event.bearing_deg,
+        "p_inside": event.p_inside,
+        "count_low": event.count_low,
+        "count": event.count,
+        "count_high": event.count_high,
+        "in_view": event.in_view,
+        "confidence": event.confidence,
+        "model_id": event.model_id,
+        "rule_version": event.rule_version,
+        "review": event.review.value,
+        "evidence": [locate(pipeline, key) for key in event.evidence_keys],
+    }
+
+
+def alert_row(pipeline: Pipeline, alert: Alert) -> dict[str, Any]:
+    """Return an alert as JSON-ready fields, with how each of its deliveries stands."""
+    return {
+        "id": alert.id,
+        "priority": alert.priority.value,
+        "state": alert.state.value,
+        "kind": alert.kind.value,
+        "outpost_id": alert.outpost_id,
+        "control_room": alert.control_room,
+        "event_ids": list(alert.event_ids),
+        "raised_at": alert.raised_at.isoformat(),
+        "captured_from": alert.captured_from.isoformat(),
+        "captured_to": alert.captured_to.isoformat(),
+        "message_en": alert.message_en,
+        "message_ur": alert.message_ur,
+        "deliveries": [
+            {
+                "channel": delivery.channel,
+                "state": delivery.state,
+                "attempts": delivery.attempts,
+                "last_error": delivery.last_error,
+            }
+            for delivery in pipeline.alert_book.deliveries(alert.id)
+        ],
+    }
+
+
+def locate(pipeline: Pipeline, key: str) -> str:
+    """Return where an object can be opened: a path on this machine, else the store's URL with the key."""
+    url = pipeline.store.url
+    return f"{url.removeprefix('file://').rstrip('/')}/{key}" if url.startswith("file://") else f"{url}/{key}"

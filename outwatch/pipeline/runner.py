@@ -1,0 +1,56 @@
+"""Run what is open in the ledger by hand, step after step, as the DAGs do on a schedule.
+
+Belongs here: the order of steps and going on after a failure. Not here: the steps (``steps.py``)
+and how a person is told (``cli.py``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from outwatch.domain.errors import OutwatchError
+from outwatch.domain.types import Outcome
+from outwatch.pipeline import steps
+from outwatch.pipeline.wiring import Pipeline
+
+Watcher = Callable[[str, str, float | None], None]
+"""Told the step, its subject, and for long steps the seconds of footage done so far."""
+
+
+@dataclass(slots=True)
+class Report:
+    """What a run did: the outcome of each step that ended, and the error of each that failed."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    failures: list[Outcome] = field(default_factory=list)
+
+
+def run_open_work(pipeline: Pipeline, *, watch: Watcher | None = None) -> Report:
+    """Run every open step through to the alert; one failure never stops the rest."""
+    report = Report()
+    for step in steps.STEPS:
+        for subject in steps.open_subjects(pipeline, step):
+            if watch is not None:
+                watch(step, subject, None)
+            try:
+                report.outcomes.append(_run(pipeline, step, subject, watch))
+            except OutwatchError as error:
+                report.failures.append(Outcome(step, subject, error=f"{type(error).__name__}: {error}"))
+    report.outcomes.append(steps.deliver_alerts(pipeline))
+    return report
+
+
+def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> Outcome:
+    if step == "ingest_footage":
+        return steps.ingest_footage(pipeline, subject)
+    if step == "detect_clips":
+
+        def progress(done_s: float) -> None:
+            if watch is not None:
+                watch(step, subject, done_s)
+
+        return steps.detect_clips(pipeline, subject, progress=progress)
+    if step == "publish_events":
+        return steps.publish_events(pipeline, subject)
+    return steps.raise_alerts(pipeline, subject)

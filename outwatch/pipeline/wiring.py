@@ -1,0 +1,267 @@
+"""From settings to adapters: the one place where collaborators are built.
+
+Belongs here: choosing and constructing stores, ledger, models, terrain and channels. Not here:
+using them (``steps.py``) and reading the environment (``outwatch/settings.py``).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import socket
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from importlib.resources import files
+from pathlib import Path
+from urllib.parse import parse_qs, unquote, urlsplit
+from zoneinfo import ZoneInfo
+
+from alerting.email import EmailChannel
+from alerting.log import LogChannel
+from alerting.webhook import WebhookChannel
+from detection.ground import ErrorBudget, GroundLocator
+from detection.rules import Thresholds
+from detection.terrain import DemTerrain
+from ingest.video import Limits
+from outwatch import __version__
+from outwatch.domain.errors import ConfigInvalid, ModelUnavailable
+from outwatch.domain.outposts import parse_outposts
+from outwatch.domain.ports import Channel, Detector, ObjectStore
+from outwatch.domain.types import Modality, Outpost
+from outwatch.settings import Settings, load_settings
+from storage.alert_book import AlertBook
+from storage.database import connect, migrate
+from storage.lake import Lake
+from storage.ledger import Ledger, worker_name
+from storage.local import LocalStore
+from storage.s3 import S3Store
+
+SOFTWARE = f"outwatch {__version__}"
+OFFICIAL_RGB_WEIGHTS = "yolo11n.pt"
+"""Ultralytics' COCO weights, which it fetches by this name where a network exists."""
+
+
+def utc_now() -> datetime:
+    """Return the present time, UTC-aware."""
+    return datetime.now(UTC)
+
+
+@dataclass
+class Pipeline:
+    """Everything a step may need, already built."""
+
+    settings: Settings
+    store: ObjectStore
+    lake: Lake
+    ledger: Ledger
+    alert_book: AlertBook
+    outposts: tuple[Outpost, ...]
+    channels: tuple[Channel, ...]
+    locator: GroundLocator
+    now: Callable[[], datetime] = utc_now
+    _detectors: dict[Modality, Detector] = field(default_factory=dict)
+
+    @property
+    def zone(self) -> ZoneInfo:
+        """Return the zone of local times in telemetry and in messages."""
+        return ZoneInfo(self.settings.ingest.time_zone)
+
+    @property
+    def limits(self) -> Limits:
+        """Return what the confined decoder may use."""
+        ingest = self.settings.ingest
+        return Limits(
+            max_pixels=ingest.max_pixels,
+            memory_mb=ingest.decoder_memory_mb,
+            cpu_s=ingest.decoder_cpu_s,
+            silence_s=ingest.decoder_silence_s,
+        )
+
+    @property
+    def thresholds(self) -> Thresholds:
+        """Return the rules' thresholds."""
+        return Thresholds(**self.settings.rules.model_dump())
+
+    @property
+    def scratch(self) -> Path:
+        """Return the folder for work in progress; the sweep clears what dead workers left."""
+        folder = self.settings.home_dir / "scratch"
+        folder.mkdir(parents=True, exist_ok=True)
+        return folder
+
+    def outpost(self, outpost_id: str) -> Outpost:
+        """Return a watched place by its id.
+
+        Raises:
+            ConfigInvalid: it is no longer in the outposts file.
+        """
+        for outpost in self.outposts:
+            if outpost.id == outpost_id:
+                return outpost
+        raise ConfigInvalid(f"outpost {outpost_id!r} is not in {self.settings.outposts}: put it back")
+
+    def detector(self, modality: Modality) -> Detector:
+        """Return the detector for what a camera sees, built at first use."""
+        if modality not in self._detectors:
+            self._detectors[modality] = build_detector(self.settings, modality)
+        return self._detectors[modality]
+
+
+def build_store(settings: Settings) -> ObjectStore:
+    """Return the object store that ``store_url`` names.
+
+    Raises:
+        ConfigInvalid: the URL is neither ``file://…`` nor ``s3://bucket[/prefix]?endpoint=…``.
+    """
+    url = settings.resolved_store_url
+    parts = urlsplit(url)
+    if parts.scheme == "file" and parts.path:
+        return LocalStore(Path(unquote(parts.path)))
+    if parts.scheme != "s3" or not parts.netloc:
+        raise ConfigInvalid(
+            f"store_url {url!r}: expected file:///folder or s3://bucket?endpoint=http://host:port"
+        )
+    endpoint = parse_qs(parts.query).get("endpoint", ["https://s3.amazonaws.com"])[0]
+    host = urlsplit(endpoint)
+    if host.scheme not in {"http", "https"} or not host.netloc:
+        raise ConfigInvalid(f"store_url {url!r}: endpoint must be http://host:port or https://host")
+    return S3Store(
+        endpoint=host.netloc,
+        bucket=parts.netloc,
+        prefix=parts.path.strip("/"),
+        access_key=settings.s3.access_key.get_secret_value(),
+        secret_key=settings.s3.secret_key.get_secret_value(),
+        region=settings.s3.region,
+        secure=host.scheme == "https",
+        timeout_s=settings.s3.timeout_s,
+        create_bucket=True,
+    )
+
+
+def shipped_thermal_weights() -> Path:
+    """Return the folder of the thermal model that comes with Outwatch."""
+    return Path(str(files("detection"))) / "weights" / "thermal_yolo11n"
+
+
+def weights_for(settings: Settings, modality: Modality) -> Path | str:
+    """Return the weights for what a camera sees: a folder, a file, or an official name."""
+    detection = settings.detection
+    if modality is Modality.THERMAL:
+        return detection.thermal_weights or shipped_thermal_weights()
+    if detection.rgb_weights is not None:
+        return detection.rgb_weights
+    if settings.samples is not None:
+        start_weights = settings.samples / "models" / "yolo11n_coco.pt"
+        if start_weights.is_file():
+            return start_weights
+    return OFFICIAL_RGB_WEIGHTS
+
+
+def build_detector(settings: Settings, modality: Modality) -> Detector:
+    """Return the OpenVINO adapter for a folder of weights, the Ultralytics one for anything else.
+
+    Raises:
+        ModelUnavailable: the weights or their runtime are not there; the message says what to do.
+    """
+    weights = weights_for(settings, modality)
+    confidence = settings.detection.min_confidence
+    if isinstance(weights, Path) and weights.is_dir():
+        from detection.openvino import OpenVinoDetector
+
+        return OpenVinoDetector(weights, min_confidence=confidence)
+    from detection.ultralytics import UltralyticsDetector
+
+    try:
+        return UltralyticsDetector(weights, min_confidence=confidence)
+    except ModelUnavailable as error:
+        raise ModelUnavailable(
+            f"no model for {modality} footage: {error}. Install outwatch[ultralytics] and set "
+            f"OUTWATCH_DETECTION__{modality.upper()}_WEIGHTS to a .pt file or an OpenVINO folder"
+        ) from error
+
+
+def load_outposts(path: Path | None) -> tuple[Outpost, ...]:
+    """Return the watched places, none where no file is set.
+
+    Raises:
+        ConfigInvalid: the file cannot be read or a feature is wrong; the message names it.
+    """
+    if path is None:
+        return ()
+    try:
+        data = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigInvalid(f"outposts file {path} cannot be read as JSON: {error}") from error
+    return parse_outposts(data, source=str(path))
+
+
+def build_locator(settings: Settings) -> GroundLocator:
+    """Return the locator with its terrain and error budget."""
+    ground = settings.ground
+    terrain = DemTerrain(ground.dem) if ground.dem is not None else None
+    return GroundLocator(terrain, ErrorBudget(**ground.model_dump(exclude={"dem"})))
+
+
+def build_channels(settings: Settings) -> tuple[Channel, ...]:
+    """Return the channels that are switched on, in the order in which settings name them.
+
+    Raises:
+        ConfigInvalid: a channel lacks what it needs.
+    """
+    alerts = settings.alerts
+    built: list[Channel] = []
+    for name in alerts.channels:
+        if name == "log":
+            built.append(LogChannel(settings.home_dir / "alerts.log.jsonl"))
+        elif name == "webhook":
+            built.append(
+                WebhookChannel(
+                    alerts.webhook_url,
+                    secret=alerts.webhook_secret.get_secret_value(),
+                    timeout_s=alerts.timeout_s,
+                )
+            )
+        else:
+            built.append(
+                EmailChannel(
+                    host=alerts.smtp_host,
+                    port=alerts.smtp_port,
+                    user=alerts.smtp_user,
+                    password=alerts.smtp_password.get_secret_value(),
+                    starttls=alerts.smtp_starttls,
+                    sender=alerts.email_from,
+                    recipients=alerts.email_to,
+                    timeout_s=alerts.timeout_s,
+                )
+            )
+    return tuple(built)
+
+
+@contextmanager
+def open_pipeline(settings: Settings | None = None) -> Iterator[Pipeline]:
+    """Build a pipeline, bring its database to date, and close what it opened.
+
+    Args:
+        settings: read from the environment and ``outwatch.toml`` where not given.
+    """
+    settings = settings or load_settings()
+    settings.home_dir.mkdir(parents=True, exist_ok=True)
+    engine = connect(settings.resolved_database_url)
+    try:
+        migrate(engine)
+        store = build_store(settings)
+        worker = worker_name(socket.gethostname(), os.getpid())
+        yield Pipeline(
+            settings=settings,
+            store=store,
+            lake=Lake(store, software=SOFTWARE),
+            ledger=Ledger(engine, worker=worker, lease=settings.lease, now=utc_now),
+            alert_book=AlertBook(engine, now=utc_now),
+            outposts=load_outposts(settings.outposts),
+            channels=build_channels(settings),
+            locator=build_locator(settings),
+        )
+    finally:
+        engine.dispose()
