@@ -92,9 +92,7 @@ def _batched(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
         yield group
 
 
-def _look(
-    frame: Frame, *, clip: Clip, locator: GroundLocator, pose: TelemetrySample | None
-) -> Coverage:
+def _look(frame: Frame, *, clip: Clip, locator: GroundLocator, pose: TelemetrySample | None) -> Coverage:
     footprint, reason = locator.footprint(
         pose=pose, camera=clip.camera, width_px=clip.width_px, height_px=clip.height_px
     )

@@ -1,0 +1,370 @@
+"""Measure a detector against labelled images and labelled footage, in plain NumPy.
+
+Run ``python -m detection.evaluate --model DIR_OR_PT --data DIR [--footage DIR] [--json]``.
+Belongs here: matching boxes with the truth, and figures. Not here: judging events, which needs
+ground positions.
+
+Average precision is COCO's (Lin et al. 2014, "Microsoft COCO", and the reference code
+``pycocotools``): detections in order of confidence each take the free true box they overlap most;
+precision is made monotone and averaged over 101 recalls from 0 to 1. Ours keeps up to
+``boxes.MAX_BOXES`` a frame instead of 100.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import re
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import cv2
+import numpy as np
+import numpy.typing as npt
+import yaml
+
+from detection.boxes import Floats, iou_matrix
+from detection.labels import to_label
+from detection.model_card import RecallCurve
+from outwatch.domain.errors import ConfigInvalid
+from outwatch.domain.ports import Detector
+from outwatch.domain.types import Box, Frame, Image
+
+IOU_THRESHOLDS = np.linspace(0.5, 0.95, 10)
+"""COCO's; the first is the one that precision and recall are given at."""
+AP_CONFIDENCE = 0.001
+"""Threshold a detector is built with to measure AP, as Ultralytics validates: the whole curve counts."""
+WORKING_CONFIDENCE = 0.25
+"""Where precision and recall are measured unless told otherwise: the default of the settings."""
+CURVE_CONFIDENCES = tuple(round(0.05 * step, 2) for step in range(1, 20))
+"""Where a recall curve is measured."""
+HELD_S = 0.5
+"""How long each labelled frame of the sample footage stays on the screen."""
+
+_FLIGHT = re.compile(r"[01]_(?P<altitude_m>\d+)_(?P<depression_deg>\d+)_\d+_\d+")
+"""HIT-UAV file names: day or night, altitude, depression of the camera, weather, frame."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One image's boxes, as found and as true. True boxes carry a confidence of 1."""
+
+    name: str
+    found: Sequence[Box]
+    truth: Sequence[Box]
+
+
+@dataclass(frozen=True, slots=True)
+class Matches:
+    """All boxes of one label over many images, in order of falling confidence."""
+
+    confidences: Floats
+    """(n,)"""
+    correct: npt.NDArray[np.bool_]
+    """(n, 10): whether the box took a true one, at each of ``IOU_THRESHOLDS``."""
+    truths: int
+
+    def average_precision(self) -> Floats:
+        """Return AP at each of ``IOU_THRESHOLDS``, (10,); NaN where there is nothing to find."""
+        if not self.truths:
+            return np.full(len(IOU_THRESHOLDS), np.nan)
+        hits = self.correct.cumsum(axis=0)
+        precision = hits / np.arange(1, len(hits) + 1)[:, None]
+        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+        grid = np.linspace(0, 1, 101)
+        return np.array(
+            [
+                np.append(envelope[:, i], 0.0)[np.searchsorted(hits[:, i] / self.truths, grid)].mean()
+                for i in range(len(IOU_THRESHOLDS))
+            ]
+        )
+
+    def precision(self, confidence: float) -> float:
+        """Return the share of correct boxes above a confidence at IoU 0.5; NaN where there are none."""
+        sure = self.confidences > confidence
+        return float(self.correct[sure, 0].mean()) if sure.any() else float("nan")
+
+    def recall(self, confidence: float) -> float:
+        """Return the share of true boxes found above a confidence at IoU 0.5; NaN where there are none."""
+        hits = self.correct[self.confidences > confidence, 0].sum()
+        return float(hits / self.truths) if self.truths else float("nan")
+
+
+def match(samples: Iterable[Sample], label: str) -> Matches:
+    """Match the boxes of a label with the truth, image by image."""
+    confidences: list[float] = []
+    correct = [np.zeros((0, len(IOU_THRESHOLDS)), dtype=bool)]
+    truths = 0
+    for sample in samples:
+        found = sorted((box for box in sample.found if box.label == label), key=lambda box: -box.confidence)
+        truth = [box for box in sample.truth if box.label == label]
+        confidences += [box.confidence for box in found]
+        correct.append(_correct(iou_matrix(_corners(found), _corners(truth))))
+        truths += len(truth)
+    order = np.argsort(-np.array(confidences), kind="stable")
+    return Matches(np.array(confidences)[order], np.concatenate(correct)[order], truths)
+
+
+def _corners(boxes: Sequence[Box]) -> Floats:
+    return np.array([box.box_xyxy_px for box in boxes], dtype=np.float64).reshape(-1, 4)
+
+
+def _correct(iou: Floats) -> npt.NDArray[np.bool_]:
+    """Return which of n found boxes, most confident first, take one of m true ones: (n, m) to (n, 10)."""
+    correct = np.zeros((len(iou), len(IOU_THRESHOLDS)), dtype=bool)
+    if not iou.size:
+        return correct
+    for column, threshold in enumerate(IOU_THRESHOLDS):
+        free = iou.copy()
+        for row in np.flatnonzero(iou.max(axis=1) >= threshold):
+            best = free[row].argmax()
+            if free[row, best] >= threshold:
+                correct[row, column] = True
+                free[:, best] = -1.0
+    return correct
+
+
+def figures(
+    samples: Sequence[Sample], *, labels: Sequence[str], confidence: float = WORKING_CONFIDENCE
+) -> dict[str, Any]:
+    """Return the figures of a set of images: AP50, AP50-95, precision and recall, by label and overall.
+
+    Overall AP is the mean over the labels that occur, overall precision and recall count all boxes
+    alike. A figure that cannot be said is None.
+    """
+    matches = {label: match(samples, label) for label in labels}
+    by_label = {label: _label_figures(one, confidence) for label, one in matches.items() if one.truths}
+    found = sum(int((one.confidences > confidence).sum()) for one in matches.values())
+    hits = sum(int(one.correct[one.confidences > confidence, 0].sum()) for one in matches.values())
+    truths = sum(one.truths for one in matches.values())
+    return {
+        "images": len(samples),
+        "truths": truths,
+        "confidence": confidence,
+        "ap50": _mean([row["ap50"] for row in by_label.values()]),
+        "ap50_95": _mean([row["ap50_95"] for row in by_label.values()]),
+        "precision": hits / found if found else None,
+        "recall": hits / truths if truths else None,
+        "by_label": by_label,
+    }
+
+
+def _label_figures(matches: Matches, confidence: float) -> dict[str, Any]:
+    ap = matches.average_precision()
+    precision = matches.precision(confidence)
+    return {
+        "truths": matches.truths,
+        "ap50": float(ap[0]),
+        "ap50_95": float(ap.mean()),
+        "precision": None if np.isnan(precision) else precision,
+        "recall": matches.recall(confidence),
+    }
+
+
+def _mean(values: Sequence[float]) -> float | None:
+    return float(np.mean(values)) if values else None
+
+
+def recall_curve(samples: Sequence[Sample], *, labels: Sequence[str]) -> RecallCurve:
+    """Return the recall of each label that occurs, at ``CURVE_CONFIDENCES``."""
+    matches = {label: match(samples, label) for label in labels}
+    return RecallCurve(
+        CURVE_CONFIDENCES,
+        {
+            label: tuple(round(one.recall(confidence), 4) for confidence in CURVE_CONFIDENCES)
+            for label, one in matches.items()
+            if one.truths
+        },
+    )
+
+
+def judge_images(detector: Detector, data_dir: Path, *, split: str = "val") -> list[Sample]:
+    """Run a detector over a split of a data set in Ultralytics layout.
+
+    Raises:
+        ConfigInvalid: the folder is not such a data set.
+    """
+    labels = _data_labels(data_dir)
+    paths = sorted((data_dir / "images" / split).glob("*.jpg"))
+    if not paths:
+        raise ConfigInvalid(f"{data_dir / 'images' / split} has no .jpg images: name a labelled data set")
+    samples = []
+    for path in paths:
+        image = _read_image(path)
+        truth_path = data_dir / "labels" / split / f"{path.stem}.txt"
+        truth = _read_truth(truth_path, labels=labels, image=image)
+        samples.append(Sample(path.name, detector.detect([image])[0], truth))
+    return samples
+
+
+def judge_footage(detector: Detector, frames: Iterable[Frame], truth: Mapping[str, Any]) -> list[Sample]:
+    """Run a detector over the frames of a clip for which the truth is known.
+
+    Args:
+        detector: the detector.
+        frames: of the clip, in order; each true frame is judged on the first that falls into it.
+        truth: a ``*.truth.json``: ``frames`` with ``time_s`` and ``boxes`` of ``label`` and ``xywh``,
+            each holding for ``HELD_S``.
+    """
+    open_truths = iter(truth["frames"])
+    current = next(open_truths, None)
+    samples = []
+    for frame in frames:
+        while current is not None and current["time_s"] + HELD_S <= frame.offset_s:
+            current = next(open_truths, None)
+        if current is None:
+            break
+        if current["time_s"] <= frame.offset_s:
+            true_boxes = [_true_box(box["label"], *box["xywh"]) for box in current["boxes"]]
+            samples.append(Sample(current["image"], detector.detect([frame.image])[0], true_boxes))
+            current = next(open_truths, None)
+    return samples
+
+
+def evaluate_images(
+    detector: Detector, data_dir: Path, *, split: str = "val", confidence: float = WORKING_CONFIDENCE
+) -> dict[str, Any]:
+    """Return a detector's figures on labelled images, overall and per altitude and camera angle.
+
+    Args:
+        detector: built with ``AP_CONFIDENCE``, lest AP be cut short.
+        data_dir: folder with ``data.yaml``, ``images/<split>`` and ``labels/<split>``.
+        split: which part of the data set.
+        confidence: working point of precision and recall.
+    """
+    samples = judge_images(detector, data_dir, split=split)
+    labels = detector.labels
+    return figures(samples, labels=labels, confidence=confidence) | {
+        f"by_{condition}": {
+            value: figures(group, labels=labels, confidence=confidence)
+            for value, group in _by_condition(samples, condition).items()
+        }
+        for condition in ("altitude_m", "depression_deg")
+    }
+
+
+def evaluate_footage(
+    detector: Detector,
+    frames: Iterable[Frame],
+    truth: Mapping[str, Any],
+    *,
+    confidence: float = WORKING_CONFIDENCE,
+) -> dict[str, Any]:
+    """Return a detector's figures on one clip with known boxes; see ``judge_footage``."""
+    samples = judge_footage(detector, frames, truth)
+    return figures(samples, labels=detector.labels, confidence=confidence)
+
+
+def _by_condition(samples: Iterable[Sample], condition: str) -> dict[str, list[Sample]]:
+    """Group the samples whose names tell the condition, by its value in ascending order."""
+    groups: dict[str, list[Sample]] = {}
+    for sample in samples:
+        if flight := _FLIGHT.match(sample.name):
+            groups.setdefault(flight[condition], []).append(sample)
+    return dict(sorted(groups.items(), key=lambda item: int(item[0])))
+
+
+def _data_labels(data_dir: Path) -> list[str | None]:
+    path = data_dir / "data.yaml"
+    try:
+        names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
+        pairs = sorted(names.items()) if isinstance(names, dict) else enumerate(names)
+        return [to_label(str(name)) for _, name in pairs]
+    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
+        raise ConfigInvalid(f"{path} is not a data set description with 'names' ({error})") from error
+
+
+def _read_image(path: Path) -> Image:
+    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
+    if image is None:
+        raise ConfigInvalid(f"{path} is not a readable image: repair the data set")
+    return np.asarray(image, dtype=np.uint8)
+
+
+def _read_truth(path: Path, *, labels: Sequence[str | None], image: Image) -> list[Box]:
+    """Read lines of class, centre and size as shares of the image; no file means nothing is there."""
+    if not path.exists():
+        return []
+    height_px, width_px = image.shape[:2]
+    boxes = []
+    for line in path.read_text(encoding="utf-8").splitlines():
+        class_id, x, y, width, height = map(float, line.split())
+        if label := labels[int(class_id)]:
+            left, top = (x - width / 2) * width_px, (y - height / 2) * height_px
+            boxes.append(_true_box(label, left, top, width * width_px, height * height_px))
+    return boxes
+
+
+def _true_box(label: str, left: float, top: float, width: float, height: float) -> Box:
+    return Box(label, 1.0, (left, top, left + width, top + height))
+
+
+def open_detector(weights: Path, *, min_confidence: float) -> Detector:
+    """Return the adapter for a model folder or, for a file, that of Ultralytics."""
+    if weights.is_dir():
+        from detection.openvino import OpenVinoDetector
+
+        return OpenVinoDetector(weights, min_confidence=min_confidence)
+    from detection.ultralytics import UltralyticsDetector
+
+    return UltralyticsDetector(weights, min_confidence=min_confidence)
+
+
+def read_frames(path: Path) -> Iterator[Frame]:
+    """Yield the frames of a trusted clip from half-way through each true frame, where nothing changes."""
+    with av.open(str(path)) as container:
+        for index, frame in enumerate(container.decode(video=0)):
+            if frame.time % HELD_S >= HELD_S / 2:
+                yield Frame(index, frame.time, frame.to_ndarray(format="bgr24"))
+
+
+def main() -> None:
+    """Print the figures of a model on labelled images and, where given, on labelled footage."""
+    parser = argparse.ArgumentParser(description="Measure a detector against labelled images and footage.")
+    parser.add_argument("--model", type=Path, required=True, help="model folder, or a .pt file")
+    parser.add_argument("--data", type=Path, required=True, help="labelled images in Ultralytics layout")
+    parser.add_argument("--split", default="val")
+    parser.add_argument("--footage", type=Path, help="folder of clips with *.truth.json beside them")
+    parser.add_argument("--confidence", type=float, default=WORKING_CONFIDENCE)
+    parser.add_argument("--json", action="store_true", help="print everything as JSON")
+    arguments = parser.parse_args()
+    detector = open_detector(arguments.model, min_confidence=AP_CONFIDENCE)
+    report = {
+        "images": evaluate_images(
+            detector, arguments.data, split=arguments.split, confidence=arguments.confidence
+        )
+    }
+    for truth_path in sorted(arguments.footage.glob("*.truth.json")) if arguments.footage else ():
+        truth = json.loads(truth_path.read_text(encoding="utf-8"))
+        frames = read_frames(truth_path.with_name(truth["clip"]))
+        report[truth_path.name.removesuffix(".truth.json")] = evaluate_footage(
+            detector, frames, truth, confidence=arguments.confidence
+        )
+    print(json.dumps({"model": detector.model_id} | report, indent=1) if arguments.json else _table(report))
+
+
+def _table(report: Mapping[str, Mapping[str, Any]]) -> str:
+    """Return the figures as lines for a person to read, one for each set and label."""
+    rows = [("set", "label", "truths", "AP50", "AP50-95", "precision", "recall")]
+    for name, section in report.items():
+        parts = {name: section}
+        for condition in ("altitude_m", "depression_deg"):
+            groups = section.get(f"by_{condition}", {})
+            parts |= {f"{condition} {value}": group for value, group in groups.items()}
+        for part, values in parts.items():
+            for label, row in (values["by_label"] | {"all": values}).items():
+                shown = (row[key] for key in ("ap50", "ap50_95", "precision", "recall"))
+                rows.append(
+                    (part, label, str(row["truths"]), *("-" if x is None else f"{x:.3f}" for x in shown))
+                )
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join(
+        "  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)) for row in rows
+    )
+
+
+if __name__ == "__main__":
+    main()
