@@ -1,0 +1,368 @@
+"""What an alert says, in English and in Urdu, so that a tired person cannot misread it.
+
+Belongs here: words. Old footage says so before anything else, every count and place carries its
+uncertainty, and every message says that no person has looked yet. Not here: how urgent an event is
+(``policy.py``) and how the words travel (the channels).
+
+Urdu runs right to left while numbers, coordinates and Latin names run left to right. Each such run is
+wrapped in a Unicode directional isolate (UAX #9, section 2.4) and each line starts with a right-to-left
+mark, so that no viewer reorders "10 to 16" into "16 to 10".
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Literal, NamedTuple
+from zoneinfo import ZoneInfo
+
+from outwatch.domain.ports import Message
+from outwatch.domain.types import Alert, Event, EventKind, Outpost, OutpostKind, Priority
+
+Language = Literal["en", "ur"]
+
+CLOCK_SLACK = timedelta(minutes=5)
+"""A capture time this far ahead of ours is drift between clocks; further ahead, a clock is wrong."""
+LATE_AFTER = timedelta(minutes=5)
+"""An alert that leaves later than this after it was raised says so: its words are about an older now."""
+AT_PLACE_M = 1.0
+"""Nearer than this there is no direction to speak of: the event is on the outpost itself."""
+KILOMETRE_M = 1000.0
+DISTANCE_STEP_M = 5
+"""Distances are rounded to this: no fix from the air is better."""
+
+_RLM, _LRI, _FSI, _PDI = "\u200f", "\u2066", "\u2068", "\u2069"
+_NO_BIDI = dict.fromkeys(map(ord, "\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069"))
+
+_COMPASS = {
+    "en": ("north", "north-east", "east", "south-east", "south", "south-west", "west", "north-west"),
+    "ur": ("شمال", "شمال مشرق", "مشرق", "جنوب مشرق", "جنوب", "جنوب مغرب", "مغرب", "شمال مغرب"),
+}
+# fmt: off
+_MONTHS = {
+    "en": ("January", "February", "March", "April", "May", "June",
+           "July", "August", "September", "October", "November", "December"),
+    "ur": ("جنوری", "فروری", "مارچ", "اپریل", "مئی", "جون",
+           "جولائی", "اگست", "ستمبر", "اکتوبر", "نومبر", "دسمبر"),
+}
+# fmt: on
+_PLACES = {
+    "en": {
+        OutpostKind.POLICE_OUTPOST: "police outpost",
+        OutpostKind.SCHOOL: "school",
+        OutpostKind.GOVERNMENT_BUILDING: "government building",
+        OutpostKind.CHECKPOINT: "checkpoint",
+    },
+    "ur": {
+        OutpostKind.POLICE_OUTPOST: "پولیس چوکی",
+        OutpostKind.SCHOOL: "سکول",
+        OutpostKind.GOVERNMENT_BUILDING: "سرکاری عمارت",
+        OutpostKind.CHECKPOINT: "چیک پوسٹ",
+    },
+}
+
+
+class _Noun(NamedTuple):
+    one: str
+    many: str
+
+    def of(self, count: int) -> str:
+        """Return the form that goes with ``count``."""
+        return self.one if count == 1 else self.many
+
+
+_MINUTE = {"en": _Noun("minute", "minutes"), "ur": _Noun("منٹ", "منٹ")}
+_HOUR = {"en": _Noun("hour", "hours"), "ur": _Noun("گھنٹہ", "گھنٹے")}
+_DAY = {"en": _Noun("day", "days"), "ur": _Noun("دن", "دن")}
+_MOMENT = {"en": "less than a minute", "ur": "ایک منٹ سے کم"}
+_THINGS = {
+    "en": {
+        EventKind.GATHERING_NEAR_OUTPOST: _Noun("person", "people"),
+        EventKind.VEHICLE_NEAR_OUTPOST: _Noun("vehicle", "vehicles"),
+    },
+    "ur": {
+        EventKind.GATHERING_NEAR_OUTPOST: _Noun("شخص", "افراد"),
+        EventKind.VEHICLE_NEAR_OUTPOST: _Noun("گاڑی", "گاڑیاں"),
+    },
+}
+_INNOCENT = {
+    "en": {
+        EventKind.GATHERING_NEAR_OUTPOST: "a funeral, a jirga or the school run",
+        EventKind.VEHICLE_NEAR_OUTPOST: "a resident, a delivery or a patrol",
+    },
+    "ur": {
+        EventKind.GATHERING_NEAR_OUTPOST: "جنازہ، جرگہ یا سکول آتے جاتے بچے",
+        EventKind.VEHICLE_NEAR_OUTPOST: "کوئی مقامی رہائشی، سامان کی ترسیل یا گشت کی گاڑی",
+    },
+}
+
+
+def is_live(captured_to: datetime, *, at: datetime, live_within: timedelta) -> bool:
+    """Return whether footage that ends at ``captured_to`` may be spoken of as the present at ``at``.
+
+    A capture time in the future is not live: the aircraft's clock is wrong and its age is unknown.
+    """
+    return -CLOCK_SLACK <= at - captured_to <= live_within
+
+
+def age_in_words(age: timedelta, *, language: Language) -> str:
+    """Return an age as "3 hours": whole minutes, then the nearest hour, then the nearest day.
+
+    Raises:
+        ValueError: the age is negative.
+    """
+    if age < timedelta(0):
+        raise ValueError(f"an age must not be negative, found {age}")
+    if age < timedelta(minutes=1):
+        return _MOMENT[language]
+    if age < timedelta(hours=1):
+        count, unit = age // timedelta(minutes=1), _MINUTE
+    elif age < timedelta(days=1):
+        count, unit = (age + timedelta(minutes=30)) // timedelta(hours=1), _HOUR
+    else:
+        count, unit = (age + timedelta(hours=12)) // timedelta(days=1), _DAY
+    return f"{_number(count, language)} {unit[language].of(count)}"
+
+
+def compass_direction(bearing_deg: float, *, language: Language) -> str:
+    """Return the nearest of eight directions to a bearing clockwise from north."""
+    names = _COMPASS[language]
+    return names[round(bearing_deg / (360 / len(names))) % len(names)]
+
+
+def text_subject(
+    event: Event, *, outpost: Outpost, priority: Priority, at: datetime, live_within: timedelta
+) -> str:
+    """Return the one line a control room sees first; old footage shows its age in it."""
+    things = _THINGS["en"][event.kind].of(event.count)
+    subject = f"[{priority}] {_count_en(event)} {things} near {outpost.name}"
+    if is_live(event.ended_at, at=at, live_within=live_within):
+        return subject
+    if at < event.ended_at:
+        return f"{subject}, capture time unknown"
+    return f"{subject}, captured {age_in_words(at - event.ended_at, language='en')} ago"
+
+
+def text_en(event: Event, *, outpost: Outpost, at: datetime, live_within: timedelta, zone: ZoneInfo) -> str:
+    """Return the whole message in English, one fact a line, as of ``at``."""
+    age = at - event.ended_at
+    lines = []
+    if age < -CLOCK_SLACK:
+        ahead = age_in_words(-age, language="en")
+        lines.append(f"NOT LIVE? The aircraft's clock is wrong: the capture time lies {ahead} in the future.")
+    elif age > live_within:
+        lines.append(f"OLD FOOTAGE: captured {age_in_words(age, language='en')} ago. This is not live.")
+    lines += [
+        f"{_what_en(event)} near {outpost.name} ({_PLACES['en'][outpost.kind]}).",
+        f"Where: {_where_en(event, outpost=outpost)}",
+        f"When: {_when(event, zone=zone, language='en')}{_ago_en(age, live_within=live_within)}.",
+        f"How sure: {_certainty_en(event, outpost=outpost)}",
+        f"No person has checked this yet. It may be innocent: {_INNOCENT['en'][event.kind]}.",
+        "What to do: look at the still, then answer: confirmed or false.",
+    ]
+    return "\n".join(lines)
+
+
+def text_ur(event: Event, *, outpost: Outpost, at: datetime, live_within: timedelta, zone: ZoneInfo) -> str:
+    """Return the whole message in Urdu, line for line the English one."""
+    age = at - event.ended_at
+    lines = []
+    if age < -CLOCK_SLACK:
+        ahead = age_in_words(-age, language="ur")
+        lines.append(f"شاید براہِ راست نہیں: طیارے کی گھڑی غلط ہے، ریکارڈنگ کا وقت {ahead} آگے کا ہے۔")
+    elif age > live_within:
+        lines.append(
+            f"پرانی فوٹیج: {age_in_words(age, language='ur')} پہلے کی ریکارڈنگ۔ یہ براہِ راست نہیں ہے۔"
+        )
+    lines += [
+        f"{_auto(outpost.name_ur)} ({_PLACES['ur'][outpost.kind]}) کے قریب {_what_ur(event)}۔",
+        f"جگہ: {_where_ur(event, outpost=outpost)}",
+        f"وقت: {_when(event, zone=zone, language='ur')}{_ago_ur(age, live_within=live_within)}۔",
+        f"یقین: {_certainty_ur(event, outpost=outpost)}",
+        f"ابھی تک کسی شخص نے اس کی جانچ نہیں کی۔ یہ بے ضرر بھی ہو سکتا ہے: {_INNOCENT['ur'][event.kind]}۔",
+        "کیا کریں: تصویر دیکھیں، پھر جواب دیں: درست یا غلط۔",
+    ]
+    return "\n".join(_RLM + line for line in lines)
+
+
+def message_for(alert: Alert, *, at: datetime, still_jpeg: bytes | None = None) -> Message:
+    """Return what a channel sends for an alert at ``at``, saying so first where that is late."""
+    subject, english, urdu = str(alert.payload["subject"]), alert.message_en, alert.message_ur
+    delay = at - alert.raised_at
+    if delay > LATE_AFTER:
+        subject = f"[delayed {age_in_words(delay, language='en')}] {subject}"
+        english = f"{_late_en(alert, at=at, delay=delay)}\n{english}"
+        urdu = f"{_RLM}{_late_ur(alert, at=at, delay=delay)}\n{urdu}"
+    return Message(
+        alert_id=alert.id,
+        priority=alert.priority,
+        control_room=alert.control_room,
+        subject=subject,
+        text_en=english,
+        text_ur=urdu,
+        payload=alert.payload,
+        still_jpeg=still_jpeg,
+    )
+
+
+def _late_en(alert: Alert, *, at: datetime, delay: timedelta) -> str:
+    late = f"DELAYED: this alert was raised {age_in_words(delay, language='en')} ago"
+    if alert.captured_to > alert.raised_at:  # a wrong clock: the age is unknown
+        return f"{late}."
+    return f"{late}, the footage captured {age_in_words(at - alert.captured_to, language='en')} ago."
+
+
+def _late_ur(alert: Alert, *, at: datetime, delay: timedelta) -> str:
+    late = f"تاخیر: یہ الرٹ {age_in_words(delay, language='ur')} پہلے جاری ہوا"
+    if alert.captured_to > alert.raised_at:
+        return f"{late}۔"
+    return f"{late}، فوٹیج {age_in_words(at - alert.captured_to, language='ur')} پہلے کی ہے۔"
+
+
+def _what_en(event: Event) -> str:
+    noun = _THINGS["en"][event.kind]
+    what = f"{_count_en(event)} {noun.of(event.count)}"
+    if event.kind is EventKind.GATHERING_NEAR_OUTPOST:
+        what = f"a gathering of {what}"
+    rest = (
+        f" ({event.in_view} {noun.of(event.in_view)} in view in all)" if event.in_view > event.count else ""
+    )
+    return f"{what[0].upper()}{what[1:]}{rest}"
+
+
+def _what_ur(event: Event) -> str:
+    noun = _THINGS["ur"][event.kind]
+    things = f"{_count_ur(event)} {noun.of(event.count)}"
+    if event.kind is EventKind.GATHERING_NEAR_OUTPOST:
+        what = f"{things} کا اجتماع دیکھا گیا"
+    else:
+        what = f"{things} {'دیکھی گئی' if event.count == 1 else 'دیکھی گئیں'}"
+    if event.in_view <= event.count:
+        return what
+    return f"{what} (منظر میں کل {_ltr(str(event.in_view))} {noun.of(event.in_view)})"
+
+
+def _count_en(event: Event) -> str:
+    if event.count_low == event.count_high:
+        return str(event.count)
+    return f"about {event.count} ({event.count_low} to {event.count_high})"
+
+
+def _count_ur(event: Event) -> str:
+    low, count, high = (_ltr(str(number)) for number in (event.count_low, event.count, event.count_high))
+    return count if event.count_low == event.count_high else f"تقریباً {count} ({low} سے {high})"
+
+
+def _where_en(event: Event, *, outpost: Outpost) -> str:
+    if event.distance_m < AT_PLACE_M:
+        place = f"at {outpost.name} itself"
+    else:
+        direction = compass_direction(event.bearing_deg, language="en")
+        number, far = _distance(event.distance_m)
+        place = f"about {number} {'km' if far else 'm'} {direction} of {outpost.name}"
+    return f"{place}; on the map {_coordinates(event)}." if event.fix.point else f"{place}."
+
+
+def _where_ur(event: Event, *, outpost: Outpost) -> str:
+    name = _auto(outpost.name_ur)
+    if event.distance_m < AT_PLACE_M:
+        place = f"عین {name} پر"
+    else:
+        direction = compass_direction(event.bearing_deg, language="ur")
+        number, far = _distance(event.distance_m)
+        unit = "کلومیٹر" if far else "میٹر"
+        place = f"{name} سے تقریباً {_ltr(number)} {unit} {direction} کی طرف"
+    return f"{place}؛ نقشے پر {_ltr(_coordinates(event))}۔" if event.fix.point else f"{place}۔"
+
+
+def _distance(distance_m: float) -> tuple[str, bool]:
+    """Return a rounded distance, and whether it is in kilometres."""
+    if distance_m >= KILOMETRE_M:
+        return f"{distance_m / KILOMETRE_M:.1f}", True
+    return str(max(DISTANCE_STEP_M, DISTANCE_STEP_M * round(distance_m / DISTANCE_STEP_M))), False
+
+
+def _coordinates(event: Event) -> str:
+    point = event.fix.point
+    # Five decimals are one metre: the form that map applications take.
+    return f"{point.lat_deg:.5f}, {point.lon_deg:.5f}" if point else ""
+
+
+def _certainty_en(event: Event, *, outpost: Outpost) -> str:
+    radius_m = event.fix.error_radius_m
+    place = (
+        "how far off the place may be is unknown"
+        if radius_m is None
+        else f"the place is right to within {radius_m:.0f} m (9 times in 10)"
+    )
+    return (
+        f"{place}; {_percent(event.p_inside)} that it is within {outpost.watch_radius_m:.0f} m of the "
+        f"{_PLACES['en'][outpost.kind]}; detector's confidence {_percent(event.confidence)}."
+    )
+
+
+def _certainty_ur(event: Event, *, outpost: Outpost) -> str:
+    radius_m = event.fix.error_radius_m
+    place = (
+        "جگہ میں غلطی کی حد معلوم نہیں"
+        if radius_m is None
+        else f"جگہ میں غلطی {_ltr(f'{radius_m:.0f}')} میٹر تک ({_ltr('10')} میں سے {_ltr('9')} بار)"
+    )
+    radius = _ltr(f"{outpost.watch_radius_m:.0f}")
+    return (
+        f"{place}؛ {_PLACES['ur'][outpost.kind]} سے {radius} میٹر کے اندر ہونے کا "
+        f"امکان {_ltr(_percent(event.p_inside))}؛ خودکار شناخت کا اعتماد {_ltr(_percent(event.confidence))}۔"
+    )
+
+
+def _percent(share: float) -> str:
+    """Return a share as a percentage that never claims certainty."""
+    percent = round(100 * share)
+    shown = min(max(percent, 1), 99)
+    sign = ">" if percent > shown else "<" if percent < shown else ""
+    return f"{sign}{shown}%"
+
+
+def _ago_en(age: timedelta, *, live_within: timedelta) -> str:
+    live = timedelta(0) <= age <= live_within
+    return f"; {age_in_words(age, language='en')} before this alert" if live else ""
+
+
+def _ago_ur(age: timedelta, *, live_within: timedelta) -> str:
+    live = timedelta(0) <= age <= live_within
+    return f"؛ اس الرٹ سے {age_in_words(age, language='ur')} پہلے" if live else ""
+
+
+def _when(event: Event, *, zone: ZoneInfo, language: Language) -> str:
+    """Return first and last moment in local time, the date once where it is the same."""
+    start, end = event.started_at.astimezone(zone), event.ended_at.astimezone(zone)
+    first, last = (f"{moment:%H:%M:%S}" for moment in (start, end))
+    name, to = str(zone), "to" if language == "en" else "سے"
+    if language == "ur":
+        first, last, name = _ltr(first), _ltr(last), _ltr(name)
+    local = "local time" if language == "en" else "مقامی وقت"
+    until = last if start.date() == end.date() else f"{_date(end, language)}{_comma(language)} {last}"
+    span = first if start.replace(microsecond=0) == end.replace(microsecond=0) else f"{first} {to} {until}"
+    return f"{_date(start, language)}{_comma(language)} {span} ({local}, {name})"
+
+
+def _date(moment: datetime, language: Language) -> str:
+    month = _MONTHS[language][moment.month - 1]
+    return f"{_number(moment.day, language)} {month} {_number(moment.year, language)}"
+
+
+def _comma(language: Language) -> str:
+    return "," if language == "en" else "،"
+
+
+def _number(number: int, language: Language) -> str:
+    return str(number) if language == "en" else _ltr(str(number))
+
+
+def _ltr(text: str) -> str:
+    """Return numbers or Latin text as one left-to-right run inside a right-to-left line."""
+    return f"{_LRI}{text.translate(_NO_BIDI)}{_PDI}"
+
+
+def _auto(text: str) -> str:
+    """Return a name of unknown script, kept from reordering its neighbours."""
+    return f"{_FSI}{text.translate(_NO_BIDI)}{_PDI}"

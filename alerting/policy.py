@@ -1,0 +1,131 @@
+"""How urgent an event is, which happening it belongs to, and the alert that is made of it.
+
+Belongs here: pure decisions on events. Not here: the words (``messages.py``), cool-down and merging,
+which need to know what was sent before (the alert book in ``storage``), and sending.
+
+The table, before the two deductions:
+
+    gathering   police outpost, checkpoint; fresh and confident    P1
+    gathering   any watched place                                  P2
+    vehicle     any watched place                                  P3
+
+One lower for footage that is not live, one lower where the place is as likely outside the watch radius
+as inside; never below P4. A gathering comes before a vehicle because vehicles pass every outpost all
+day; outposts and checkpoints come first because they are what is attacked by groups.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from zoneinfo import ZoneInfo
+
+from alerting import messages
+from outwatch.domain.types import Alert, Event, EventKind, Outpost, OutpostKind, Priority
+
+_BASE = {EventKind.GATHERING_NEAR_OUTPOST: Priority.P2, EventKind.VEHICLE_NEAR_OUTPOST: Priority.P3}
+_FIRST_PLACES = (OutpostKind.POLICE_OUTPOST, OutpostKind.CHECKPOINT)
+_LEVELS = tuple(Priority)
+SURE_P_INSIDE = 0.8
+"""P1 wakes people up: at most one in five may turn out to lie outside the watch radius."""
+SURE_CONFIDENCE = 0.6
+"""... and the detector must be well above its working point of 0.25."""
+EVEN_P_INSIDE = 0.5
+"""Below this the place is more likely outside the watch radius than inside."""
+
+
+def dedup_key(event: Event) -> str:
+    """Return the key of an event's happening: one outpost, one kind; the cool-down bounds it in time."""
+    return f"{event.outpost_id}/{event.kind}"
+
+
+def priority_of(event: Event, *, outpost: Outpost, raised_at: datetime, live_within: timedelta) -> Priority:
+    """Return how soon a control room must look, by the table at the top of this module."""
+    live = messages.is_live(event.ended_at, at=raised_at, live_within=live_within)
+    sure = event.p_inside >= SURE_P_INSIDE and event.confidence >= SURE_CONFIDENCE
+    if event.kind is EventKind.GATHERING_NEAR_OUTPOST and outpost.kind in _FIRST_PLACES and live and sure:
+        return Priority.P1
+    lowered = (not live) + (event.p_inside < EVEN_P_INSIDE)
+    level = _LEVELS.index(_BASE[event.kind]) + lowered
+    return _LEVELS[min(level, len(_LEVELS) - 1)]
+
+
+def make_alert(
+    event: Event,
+    *,
+    outpost: Outpost,
+    raised_at: datetime,
+    alert_id: str,
+    live_within: timedelta,
+    zone: ZoneInfo,
+) -> Alert:
+    """Return the alert that an event raises, with its words as of ``raised_at``.
+
+    Args:
+        event: what was seen.
+        outpost: the place it was seen near.
+        raised_at: now, UTC-aware.
+        alert_id: the id under which the alert book keeps it.
+        live_within: footage older than this is spoken of as old.
+        zone: the time zone of the control room.
+
+    Raises:
+        ValueError: the event belongs to another outpost.
+    """
+    if event.outpost_id != outpost.id:
+        raise ValueError(f"event {event.id} is near {event.outpost_id!r}, found outpost {outpost.id!r}")
+    priority = priority_of(event, outpost=outpost, raised_at=raised_at, live_within=live_within)
+    subject = messages.text_subject(
+        event, outpost=outpost, priority=priority, at=raised_at, live_within=live_within
+    )
+    return Alert(
+        id=alert_id,
+        dedup_key=dedup_key(event),
+        priority=priority,
+        kind=event.kind,
+        outpost_id=outpost.id,
+        control_room=outpost.control_room,
+        event_ids=(event.id,),
+        raised_at=raised_at,
+        captured_from=event.started_at,
+        captured_to=event.ended_at,
+        message_en=messages.text_en(event, outpost=outpost, at=raised_at, live_within=live_within, zone=zone),
+        message_ur=messages.text_ur(event, outpost=outpost, at=raised_at, live_within=live_within, zone=zone),
+        payload=_payload(event, outpost=outpost, priority=priority, subject=subject, raised_at=raised_at)
+        | {"alert_id": alert_id},
+    )
+
+
+def _payload(
+    event: Event, *, outpost: Outpost, priority: Priority, subject: str, raised_at: datetime
+) -> dict[str, object]:
+    """Return the alert's fields for programs, of JSON types only."""
+    point = event.fix.point
+    return {
+        "subject": subject,
+        "priority": str(priority),
+        "kind": str(event.kind),
+        "event_ids": [event.id],
+        "outpost": {
+            "id": outpost.id,
+            "name": outpost.name,
+            "name_ur": outpost.name_ur,
+            "kind": str(outpost.kind),
+            "watch_radius_m": outpost.watch_radius_m,
+        },
+        "raised_at": raised_at.isoformat(),
+        "captured_from": event.started_at.isoformat(),
+        "captured_to": event.ended_at.isoformat(),
+        "lat_deg": point.lat_deg if point else None,
+        "lon_deg": point.lon_deg if point else None,
+        "error_radius_m": event.fix.error_radius_m,
+        "distance_m": event.distance_m,
+        "bearing_deg": event.bearing_deg,
+        "count": {"low": event.count_low, "best": event.count, "high": event.count_high},
+        "in_view": event.in_view,
+        "p_inside": event.p_inside,
+        "confidence": event.confidence,
+        "review": str(event.review),
+        "evidence_keys": list(event.evidence_keys),
+        "model_id": event.model_id,
+        "rule_version": event.rule_version,
+    }
