@@ -25,14 +25,14 @@ class Delivered:
 class Failed:
     """The channel did not take the message this time; try again."""
 
-    reason: str
+    error: str
 
 
 @dataclass(frozen=True, slots=True)
 class Refused:
     """The channel will never take the message; a person must act."""
 
-    reason: str
+    error: str
 
 
 Attempt = Delivered | Failed | Refused

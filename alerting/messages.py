@@ -133,8 +133,7 @@ def text_subject(
     event: Event, *, outpost: Outpost, priority: Priority, at: datetime, live_within: timedelta
 ) -> str:
     """Return the one line a control room sees first; old footage shows its age in it."""
-    things = _THINGS["en"][event.kind].of(event.count)
-    subject = f"[{priority}] {_count_en(event)} {things} near {outpost.name}"
+    subject = f"[{priority}] {_what_en(event)} near {outpost.name}"
     if is_live(event.ended_at, at=at, live_within=live_within):
         return subject
     if at < event.ended_at:
@@ -152,7 +151,7 @@ def text_en(event: Event, *, outpost: Outpost, at: datetime, live_within: timede
     elif age > live_within:
         lines.append(f"OLD FOOTAGE: captured {age_in_words(age, language='en')} ago. This is not live.")
     lines += [
-        f"{_what_en(event)} near {outpost.name} ({_PLACES['en'][outpost.kind]}).",
+        f"{_what_en(event)} near {outpost.name} ({_PLACES['en'][outpost.kind]}){_in_view_en(event)}.",
         f"Where: {_where_en(event, outpost=outpost)}",
         f"When: {_when(event, zone=zone, language='en')}{_ago_en(age, live_within=live_within)}.",
         f"How sure: {_certainty_en(event, outpost=outpost)}",
@@ -173,8 +172,9 @@ def text_ur(event: Event, *, outpost: Outpost, at: datetime, live_within: timede
         lines.append(
             f"پرانی فوٹیج: {age_in_words(age, language='ur')} پہلے کی ریکارڈنگ۔ یہ براہِ راست نہیں ہے۔"
         )
+    place = f"{_auto(outpost.name_ur)} ({_PLACES['ur'][outpost.kind]})"
     lines += [
-        f"{_auto(outpost.name_ur)} ({_PLACES['ur'][outpost.kind]}) کے قریب {_what_ur(event)}۔",
+        f"{place} کے قریب {_what_ur(event)}{_in_view_ur(event)}۔",
         f"جگہ: {_where_ur(event, outpost=outpost)}",
         f"وقت: {_when(event, zone=zone, language='ur')}{_ago_ur(age, live_within=live_within)}۔",
         f"یقین: {_certainty_ur(event, outpost=outpost)}",
@@ -184,14 +184,14 @@ def text_ur(event: Event, *, outpost: Outpost, at: datetime, live_within: timede
     return "\n".join(_RLM + line for line in lines)
 
 
-def message_for(alert: Alert, *, at: datetime, still_jpeg: bytes | None = None) -> Message:
-    """Return what a channel sends for an alert at ``at``, saying so first where that is late."""
+def write_message(alert: Alert, *, now: datetime, still_jpeg: bytes | None = None) -> Message:
+    """Return what a channel sends for an alert, which says first where ``now`` is late for it."""
     subject, english, urdu = str(alert.payload["subject"]), alert.message_en, alert.message_ur
-    delay = at - alert.raised_at
+    delay = now - alert.raised_at
     if delay > LATE_AFTER:
         subject = f"[delayed {age_in_words(delay, language='en')}] {subject}"
-        english = f"{_late_en(alert, at=at, delay=delay)}\n{english}"
-        urdu = f"{_RLM}{_late_ur(alert, at=at, delay=delay)}\n{urdu}"
+        english = f"{_late_en(alert, at=now, delay=delay)}\n{english}"
+        urdu = f"{_RLM}{_late_ur(alert, at=now, delay=delay)}\n{urdu}"
     return Message(
         alert_id=alert.id,
         priority=alert.priority,
@@ -206,50 +206,47 @@ def message_for(alert: Alert, *, at: datetime, still_jpeg: bytes | None = None) 
 
 def _late_en(alert: Alert, *, at: datetime, delay: timedelta) -> str:
     late = f"DELAYED: this alert was raised {age_in_words(delay, language='en')} ago"
-    if alert.captured_to > alert.raised_at:  # a wrong clock: the age is unknown
+    if alert.captured_to > alert.raised_at + CLOCK_SLACK:  # a wrong clock: the age is unknown
         return f"{late}."
     return f"{late}, the footage captured {age_in_words(at - alert.captured_to, language='en')} ago."
 
 
 def _late_ur(alert: Alert, *, at: datetime, delay: timedelta) -> str:
     late = f"تاخیر: یہ الرٹ {age_in_words(delay, language='ur')} پہلے جاری ہوا"
-    if alert.captured_to > alert.raised_at:
+    if alert.captured_to > alert.raised_at + CLOCK_SLACK:
         return f"{late}۔"
     return f"{late}، فوٹیج {age_in_words(at - alert.captured_to, language='ur')} پہلے کی ہے۔"
 
 
 def _what_en(event: Event) -> str:
     noun = _THINGS["en"][event.kind]
-    what = f"{_count_en(event)} {noun.of(event.count)}"
-    if event.kind is EventKind.GATHERING_NEAR_OUTPOST:
-        what = f"a gathering of {what}"
-    rest = (
-        f" ({event.in_view} {noun.of(event.in_view)} in view in all)" if event.in_view > event.count else ""
-    )
-    return f"{what[0].upper()}{what[1:]}{rest}"
+    what = f"{event.count} {noun.of(event.count)}"
+    if event.count_low != event.count_high:
+        what = f"about {what} ({event.count_low} to {event.count_high})"
+    gathering = event.kind is EventKind.GATHERING_NEAR_OUTPOST
+    return f"Gathering of {what}" if gathering else f"{what[0].upper()}{what[1:]}"
+
+
+def _in_view_en(event: Event) -> str:
+    if event.in_view <= event.count:
+        return ""
+    return f"; {event.in_view} {_THINGS['en'][event.kind].of(event.in_view)} in view in all"
 
 
 def _what_ur(event: Event) -> str:
-    noun = _THINGS["ur"][event.kind]
-    things = f"{_count_ur(event)} {noun.of(event.count)}"
-    if event.kind is EventKind.GATHERING_NEAR_OUTPOST:
-        what = f"{things} کا اجتماع دیکھا گیا"
-    else:
-        what = f"{things} {'دیکھی گئی' if event.count == 1 else 'دیکھی گئیں'}"
-    if event.in_view <= event.count:
-        return what
-    return f"{what} (منظر میں کل {_ltr(str(event.in_view))} {noun.of(event.in_view)})"
-
-
-def _count_en(event: Event) -> str:
-    if event.count_low == event.count_high:
-        return str(event.count)
-    return f"about {event.count} ({event.count_low} to {event.count_high})"
-
-
-def _count_ur(event: Event) -> str:
     low, count, high = (_ltr(str(number)) for number in (event.count_low, event.count, event.count_high))
-    return count if event.count_low == event.count_high else f"تقریباً {count} ({low} سے {high})"
+    what = f"{count} {_THINGS['ur'][event.kind].of(event.count)}"
+    if event.count_low != event.count_high:
+        what = f"تقریباً {what} ({low} سے {high})"
+    if event.kind is EventKind.GATHERING_NEAR_OUTPOST:
+        return f"{what} کا اجتماع دیکھا گیا"
+    return f"{what} {'دیکھی گئی' if event.count == 1 else 'دیکھی گئیں'}"
+
+
+def _in_view_ur(event: Event) -> str:
+    if event.in_view <= event.count:
+        return ""
+    return f"؛ منظر میں کل {_ltr(str(event.in_view))} {_THINGS['ur'][event.kind].of(event.in_view)}"
 
 
 def _where_en(event: Event, *, outpost: Outpost) -> str:
@@ -336,22 +333,18 @@ def _when(event: Event, *, zone: ZoneInfo, language: Language) -> str:
     """Return first and last moment in local time, the date once where it is the same."""
     start, end = event.started_at.astimezone(zone), event.ended_at.astimezone(zone)
     first, last = (f"{moment:%H:%M:%S}" for moment in (start, end))
-    name, to = str(zone), "to" if language == "en" else "سے"
+    name, comma, to, local = str(zone), ",", "to", "local time"
     if language == "ur":
         first, last, name = _ltr(first), _ltr(last), _ltr(name)
-    local = "local time" if language == "en" else "مقامی وقت"
-    until = last if start.date() == end.date() else f"{_date(end, language)}{_comma(language)} {last}"
+        comma, to, local = "،", "سے", "مقامی وقت"
+    until = last if start.date() == end.date() else f"{_date(end, language)}{comma} {last}"
     span = first if start.replace(microsecond=0) == end.replace(microsecond=0) else f"{first} {to} {until}"
-    return f"{_date(start, language)}{_comma(language)} {span} ({local}, {name})"
+    return f"{_date(start, language)}{comma} {span} ({local}{comma} {name})"
 
 
 def _date(moment: datetime, language: Language) -> str:
     month = _MONTHS[language][moment.month - 1]
     return f"{_number(moment.day, language)} {month} {_number(moment.year, language)}"
-
-
-def _comma(language: Language) -> str:
-    return "," if language == "en" else "،"
 
 
 def _number(number: int, language: Language) -> str:
