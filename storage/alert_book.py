@@ -11,11 +11,11 @@ and channels carry the alert's id so that receivers can tell.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, or_, select, update
+from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, insert, or_, select, update
 
 from outwatch.domain.types import Alert, AlertState, EventKind, Priority
 from storage import tables
@@ -28,6 +28,7 @@ from storage.workers import is_dead
 class Delivery:
     """One alert on its way through one channel."""
 
+    id: str
     alert_id: str
     channel: str
     state: DeliveryState
@@ -81,14 +82,16 @@ class AlertBook:
             raise ValueError(f"alert {alert.id} names no event")
         with writing(self._engine) as connection:
             serialise(connection, f"outwatch/alert/{alert.dedup_key}")
-            known = self._with_event(connection, alert.event_ids[0])
+            known = _with_event(connection, alert.event_ids[0])
             if known is not None:
                 return known, False
-            standing = self._same_happening(connection, alert, cool_down)
-            if standing is not None:
-                return self._join(connection, standing, alert), False
-            self._insert(connection, alert, channels)
-            return alert, True
+            standing = _same_happening(connection, alert, cool_down)
+            if standing is None:
+                self._insert(connection, alert, channels)
+            else:
+                _join(connection, standing, alert)
+            stands = _with_event(connection, alert.event_ids[0])
+        return stands or alert, standing is None
 
     def alert(self, alert_id: str) -> Alert | None:
         """Return an alert, or None where it is unknown."""
@@ -134,10 +137,10 @@ class AlertBook:
             )
             return [_delivery(row) for row in connection.execute(query)]
 
-    def claim_delivery(self, alert_id: str, channel: str) -> Delivery | None:
+    def claim_delivery(self, delivery_id: str) -> Delivery | None:
         """Take a due delivery for sending, or return None where it is not to be had."""
         deliveries, now = tables.deliveries, self._now()
-        which = and_(deliveries.c.alert_id == alert_id, deliveries.c.channel == channel)
+        which = deliveries.c.delivery_id == delivery_id
         with writing(self._engine) as connection:
             row = connection.execute(
                 update(deliveries)
@@ -152,7 +155,7 @@ class AlertBook:
                 )
                 .returning(deliveries)
             ).one_or_none()
-            return row and _delivery(row)
+            return None if row is None else _delivery(row)
 
     def delivered(self, delivery: Delivery, answer: str) -> bool:
         """Record that a channel took the message; the last to do so makes a new alert delivered.
@@ -177,7 +180,9 @@ class AlertBook:
             )
         return True
 
-    def failed(self, delivery: Delivery, error: Exception | str, next_attempt_at: datetime | None) -> bool:
+    def failed(
+        self, delivery: Delivery, error: BaseException | str, next_attempt_at: datetime | None
+    ) -> bool:
         """Record that a channel did not take the message.
 
         Args:
@@ -198,69 +203,70 @@ class AlertBook:
         """Change a delivery under way, if it is still the caller's: every claim counts ``attempts`` up."""
         deliveries = tables.deliveries
         statement = update(deliveries).where(
-            deliveries.c.alert_id == delivery.alert_id,
-            deliveries.c.channel == delivery.channel,
+            deliveries.c.delivery_id == delivery.id,
             deliveries.c.state == DeliveryState.SENDING,
             deliveries.c.attempts == delivery.attempts,
         )
         values = {"worker": None, "lease_until": None, "updated_at": self._now(), **changes}
         return connection.execute(statement.values(**values)).rowcount == 1
 
-    def _with_event(self, connection: Connection, event_id: str) -> Alert | None:
-        events = tables.alert_events
-        holds = select(events.c.alert_id).where(events.c.event_id == event_id).scalar_subquery()
-        return next(iter(_alerts(connection, tables.alerts.c.alert_id == holds)), None)
-
-    def _same_happening(self, connection: Connection, alert: Alert, cool_down: timedelta) -> Alert | None:
-        """Return the earliest alert of the same key whose window is within ``cool_down`` of this one's."""
-        alerts = tables.alerts
-        found = _alerts(
-            connection,
-            alerts.c.dedup_key == alert.dedup_key,
-            alerts.c.captured_from <= alert.captured_to + cool_down,
-            alerts.c.captured_to >= alert.captured_from - cool_down,
-        )
-        return min(found, key=lambda item: (item.captured_from, item.id), default=None)
-
-    def _join(self, connection: Connection, standing: Alert, alert: Alert) -> Alert:
-        alerts = tables.alerts
-        joined = replace(
-            standing,
-            event_ids=standing.event_ids + alert.event_ids,
-            captured_from=min(standing.captured_from, alert.captured_from),
-            captured_to=max(standing.captured_to, alert.captured_to),
-        )
-        connection.execute(
-            update(alerts)
-            .where(alerts.c.alert_id == joined.id)
-            .values(captured_from=joined.captured_from, captured_to=joined.captured_to)
-        )
-        _add_events(connection, joined)
-        return joined
-
     def _insert(self, connection: Connection, alert: Alert, channels: Sequence[str]) -> None:
-        row = asdict(alert)
-        del row["event_ids"]
-        connection.execute(tables.alerts.insert().values(alert_id=row.pop("id"), **row))
-        _add_events(connection, alert)
+        columns = [column.name for column in tables.alerts.c if column.name not in {"alert_id", "payload"}]
+        row = {name: getattr(alert, name) for name in columns}
+        connection.execute(
+            insert(tables.alerts).values(alert_id=alert.id, payload=dict(alert.payload), **row)
+        )
+        _add_events(connection, alert.id, alert.event_ids)
         now = self._now()
         fresh = {"state": DeliveryState.PENDING, "attempts": 0, "next_attempt_at": now, "updated_at": now}
         insert_new(
             connection,
             tables.deliveries,
-            [{"alert_id": alert.id, "channel": channel, **fresh} for channel in channels],
+            [
+                {"delivery_id": f"{alert.id}/{channel}", "alert_id": alert.id, "channel": channel, **fresh}
+                for channel in channels
+            ],
         )
 
 
-def _add_events(connection: Connection, alert: Alert) -> None:
-    insert_new(
+def _with_event(connection: Connection, event_id: str) -> Alert | None:
+    events = tables.alert_events
+    holder = select(events.c.alert_id).where(events.c.event_id == event_id).scalar_subquery()
+    return next(iter(_alerts(connection, tables.alerts.c.alert_id == holder)), None)
+
+
+def _same_happening(connection: Connection, alert: Alert, cool_down: timedelta) -> Alert | None:
+    """Return the earliest alert of the same key whose window is within ``cool_down`` of this one's."""
+    alerts = tables.alerts
+    found = _alerts(
         connection,
-        tables.alert_events,
-        [
-            {"event_id": event_id, "alert_id": alert.id, "position": position}
-            for position, event_id in enumerate(alert.event_ids)
-        ],
+        alerts.c.dedup_key == alert.dedup_key,
+        alerts.c.captured_from <= alert.captured_to + cool_down,
+        alerts.c.captured_to >= alert.captured_from - cool_down,
     )
+    return min(found, key=lambda item: (item.captured_from, item.id), default=None)
+
+
+def _join(connection: Connection, standing: Alert, alert: Alert) -> None:
+    alerts = tables.alerts
+    connection.execute(
+        update(alerts)
+        .where(alerts.c.alert_id == standing.id)
+        .values(
+            captured_from=min(standing.captured_from, alert.captured_from),
+            captured_to=max(standing.captured_to, alert.captured_to),
+        )
+    )
+    _add_events(connection, standing.id, alert.event_ids, start=len(standing.event_ids))
+
+
+def _add_events(connection: Connection, alert_id: str, event_ids: Sequence[str], *, start: int = 0) -> None:
+    """Give an alert its events in order; those that already have an alert stay there."""
+    rows = [
+        {"event_id": event_id, "alert_id": alert_id, "position": position}
+        for position, event_id in enumerate(event_ids, start)
+    ]
+    insert_new(connection, tables.alert_events, rows)
 
 
 def _free(now: datetime, dead: Sequence[str]) -> ColumnElement[bool]:
@@ -280,12 +286,13 @@ def _dead_senders(connection: Connection, *conditions: ColumnElement[bool]) -> l
 def _alerts(connection: Connection, *conditions: ColumnElement[bool]) -> list[Alert]:
     """Return the alerts that meet the conditions, oldest first."""
     alerts, events = tables.alerts, tables.alert_events
-    inside = select(events).join(alerts).where(*conditions).order_by(events.c.position)
-    event_ids: dict[str, list[str]] = {}
+    which = select(alerts).where(*conditions).order_by(alerts.c.raised_at, alerts.c.alert_id)
+    inside = select(events).join(alerts).where(*conditions).order_by(events.c.position, events.c.event_id)
+    rows = connection.execute(which).all()
+    event_ids: dict[str, list[str]] = {row.alert_id: [] for row in rows}
     for row in connection.execute(inside):
         event_ids.setdefault(row.alert_id, []).append(row.event_id)
-    which = select(alerts).where(*conditions).order_by(alerts.c.raised_at, alerts.c.alert_id)
-    return [_alert(row, tuple(event_ids[row.alert_id])) for row in connection.execute(which)]
+    return [_alert(row, tuple(event_ids[row.alert_id])) for row in rows]
 
 
 def _alert(row: Row[Any], event_ids: tuple[str, ...]) -> Alert:
@@ -301,6 +308,7 @@ def _alert(row: Row[Any], event_ids: tuple[str, ...]) -> Alert:
 
 def _delivery(row: Row[Any]) -> Delivery:
     return Delivery(
+        id=row.delivery_id,
         alert_id=row.alert_id,
         channel=row.channel,
         state=DeliveryState(row.state),

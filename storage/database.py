@@ -36,7 +36,7 @@ _READ_ONLY = "outwatch_read_only"
 _UNDEFINED_TABLE = "42P01"  # PostgreSQL's SQLSTATE
 
 
-def open_database(url: str) -> Engine:
+def connect(url: str) -> Engine:
     """Return an engine for ``sqlite:///<file>`` or ``postgresql+psycopg://...``; it connects when used.
 
     Raises:

@@ -44,7 +44,7 @@ def parquet_bytes(table: pa.Table, *, software: str, metadata: Mapping[str, str]
     return data
 
 
-def parquet_table(data: bytes, *, name: str) -> pa.Table:
+def read_parquet(data: bytes, *, name: str) -> pa.Table:
     """Return the table in the bytes of a Parquet file.
 
     Raises:
@@ -102,7 +102,7 @@ class Lake:
             UnsupportedFormat: the file is damaged.
         """
         key = keys.lake(table_name, dt=dt, name=name)
-        return parquet_table(self._store.get(key), name=key)
+        return read_parquet(self._store.get(key), name=key)
 
     def scan(
         self,

@@ -20,7 +20,7 @@ from typing import Any
 import structlog
 from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, or_, select, update
 
-from outwatch.domain.errors import DatabaseUnavailable
+from outwatch.domain.errors import DatabaseUnavailable, LeaseLost, ObjectMissing
 from outwatch.domain.types import Clip, Outcome
 from storage import tables
 from storage.database import insert_new, reading, storable, upsert, writing
@@ -200,9 +200,9 @@ class Ledger:
 
         Of any number of workers that try at once, one gets it: the update's condition decides.
         """
-        work = tables.work
+        work, now = tables.work, self._now()
+        lease_until = now + self._lease
         with writing(self._engine) as connection:
-            lease_until = self._now() + self._lease
             dead = _dead_workers(connection, _is(step, subject))
             row = connection.execute(
                 update(work)
@@ -213,11 +213,11 @@ class Ledger:
                     lease_until=lease_until,
                     claim_number=work.c.claim_number + 1,
                     attempts=work.c.attempts + 1,
-                    updated_at=self._now(),
+                    updated_at=now,
                 )
                 .returning(work.c.claim_number, work.c.attempts)
             ).one_or_none()
-        return row and Claim(step, subject, row.claim_number, row.attempts, lease_until)
+        return None if row is None else Claim(step, subject, row.claim_number, row.attempts, lease_until)
 
     def renew(self, claim: Claim) -> bool:
         """Start a claim's lease anew; return False where the claim was lost."""
@@ -227,12 +227,7 @@ class Ledger:
     def hold(self, claim: Claim) -> Iterator[Hold]:
         """Renew a claim in the background as long as the block runs."""
         held, done = Hold(), threading.Event()
-        thread = threading.Thread(
-            target=self._keep,
-            args=(claim, held, done),
-            name=f"lease {claim.step}/{claim.subject}",
-            daemon=True,
-        )
+        thread = threading.Thread(target=self._keep, args=(claim, held, done), daemon=True)
         thread.start()
         try:
             yield held
@@ -245,38 +240,37 @@ class Ledger:
         claim: Claim,
         outcome: Outcome,
         *,
-        clip: Clip | None = None,
-        file_outcomes: Sequence[FileOutcome] = (),
+        clips: Sequence[Clip] = (),
+        files: Sequence[FileOutcome] = (),
         opens: Sequence[tuple[str, str]] = (),
-    ) -> bool:
+    ) -> None:
         """End a piece of work as done, with all that it found, in one transaction.
 
         Args:
             claim: the right to do so.
             outcome: what the step did.
-            clip: the clip it registered, or registered anew.
-            file_outcomes: what became of landed files.
+            clips: those it registered, or registered anew.
+            files: what became of landed files.
             opens: (step, subject) of the work that follows.
 
-        Returns:
-            False where the claim was lost meanwhile, in which case nothing changes.
-
         Raises:
-            ValueError: a file outcome names a file that never landed.
+            LeaseLost: the claim was lost meanwhile; nothing changes.
+            ValueError: an outcome names a file that never landed; nothing changes.
         """
         done = {"state": WorkState.DONE, "error": None, "outcome": asdict(outcome), "lease_until": None}
         with writing(self._engine) as connection:
             if not self._change(connection, claim, done):
-                return False
-            if clip is not None:
+                raise LeaseLost(
+                    f"{claim.step} of {claim.subject} was taken over by another worker: this result is dropped"
+                )
+            for clip in clips:
                 row = {"clip_id": clip.id, "started_at": clip.started_at, "body": clip_json(clip)}
                 upsert(connection, tables.clips, row)
-            for found in file_outcomes:
+            for found in files:
                 _settle(connection, found)
             self._open(connection, opens)
-        return True
 
-    def fail(self, claim: Claim, error: Exception | str, *, retry: bool) -> bool:
+    def fail(self, claim: Claim, error: BaseException | str, *, retry: bool) -> bool:
         """End a try: open the work again with ``retry``, else keep it as failed for a person to see.
 
         Returns:
@@ -332,6 +326,17 @@ class Ledger:
             body = connection.scalar(select(clips.c.body).where(clips.c.clip_id == clip_id))
         return None if body is None else clip_from_json(body)
 
+    def require_clip(self, clip_id: str) -> Clip:
+        """Return a registered clip.
+
+        Raises:
+            ObjectMissing: it is unknown.
+        """
+        clip = self.clip(clip_id)
+        if clip is None:
+            raise ObjectMissing(f"clip {clip_id} is not in the ledger: ingest its file again")
+        return clip
+
     def clips(self, since: datetime | None = None) -> list[Clip]:
         """Return the clips whose capture started at or after ``since``, oldest first."""
         clips = tables.clips
@@ -346,13 +351,13 @@ class Ledger:
         which = select(uploads).where(*conditions).order_by(uploads.c.received_at, uploads.c.upload_id)
         inside = select(files).join(uploads).where(*conditions).order_by(files.c.name)
         with reading(self._engine) as connection:
-            found: dict[str, list[LandedFile]] = {}
+            rows = connection.execute(which).all()
+            found: dict[str, list[LandedFile]] = {row.upload_id: [] for row in rows}
             for row in connection.execute(inside):
-                found.setdefault(row.upload_id, []).append(_file(row))
-            return [
-                Upload(row.upload_id, tuple(found[row.upload_id]), row.declared, row.received_at)
-                for row in connection.execute(which)
-            ]
+                found[row.upload_id].append(_file(row))
+        return [
+            Upload(row.upload_id, tuple(found[row.upload_id]), row.declared, row.received_at) for row in rows
+        ]
 
     def _open(self, connection: Connection, opens: Sequence[tuple[str, str]]) -> int:
         now = self._now()
@@ -363,7 +368,7 @@ class Ledger:
             "opened_at": now,
             "updated_at": now,
         }
-        rows = [{"step": step, "subject": subject, **fresh} for step, subject in dict.fromkeys(opens)]
+        rows = [{"step": step, "subject": subject, **fresh} for step, subject in opens]
         return insert_new(connection, tables.work, rows)
 
     def _free(self, dead: Sequence[str]) -> ColumnElement[bool]:

@@ -168,8 +168,9 @@ alert_events = Table(
 deliveries = Table(
     "deliveries",
     metadata,
-    Column("alert_id", ForeignKey("alerts.alert_id"), primary_key=True),
-    Column("channel", String, primary_key=True),
+    Column("delivery_id", String, primary_key=True),
+    Column("alert_id", ForeignKey("alerts.alert_id"), nullable=False, index=True),
+    Column("channel", String, nullable=False),
     Column("state", String, nullable=False),
     Column("attempts", Integer, nullable=False),
     Column("next_attempt_at", UtcDateTime),

@@ -5,7 +5,8 @@
     │   ├── StoreUnavailable      the object store did not answer
     │   ├── DatabaseUnavailable   the ledger did not answer
     │   ├── FeedTimeout           a source or child process stopped giving data
-    │   └── DeliveryFailed        a channel did not take a message this time
+    │   ├── DeliveryFailed        a channel did not take a message this time
+    │   └── LeaseLost             another worker took the work over meanwhile
     └── PermanentError            the same input fails the same way: a person must act
         ├── CorruptClip           not decodable as video, or nothing in it is
         ├── UnsupportedFormat     a format, codec or size that is not on the allow-list
@@ -50,6 +51,10 @@ class FeedTimeout(TransientError):
 
 class DeliveryFailed(TransientError):
     """A channel did not take a message this time."""
+
+
+class LeaseLost(TransientError):
+    """Another worker took the work over meanwhile; what this one did counts for nothing."""
 
 
 class CorruptClip(PermanentError):

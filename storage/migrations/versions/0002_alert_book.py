@@ -43,6 +43,7 @@ def upgrade() -> None:
     op.create_index("ix_alert_events_alert_id", "alert_events", ["alert_id"])
     op.create_table(
         "deliveries",
+        sa.Column("delivery_id", sa.String, nullable=False),
         sa.Column("alert_id", sa.String, nullable=False),
         sa.Column("channel", sa.String, nullable=False),
         sa.Column("state", sa.String, nullable=False),
@@ -53,10 +54,11 @@ def upgrade() -> None:
         sa.Column("last_error", sa.String),
         sa.Column("answer", sa.String),
         sa.Column("updated_at", _TIME, nullable=False),
-        sa.PrimaryKeyConstraint("alert_id", "channel", name="pk_deliveries"),
+        sa.PrimaryKeyConstraint("delivery_id", name="pk_deliveries"),
         sa.ForeignKeyConstraint(["alert_id"], ["alerts.alert_id"], name="fk_deliveries_alert_id"),
         sa.CheckConstraint(
             "state IN ('pending', 'sending', 'delivered', 'refused')", name=op.f("ck_deliveries_state")
         ),
     )
+    op.create_index("ix_deliveries_alert_id", "deliveries", ["alert_id"])
     op.create_index("ix_deliveries_state_next_attempt_at", "deliveries", ["state", "next_attempt_at"])
