@@ -22,6 +22,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from outwatch.domain.errors import TelemetryInvalid
@@ -268,5 +269,5 @@ def _clock_jumps(samples: list[TelemetrySample]) -> bool:
     jump = timedelta(seconds=CLOCK_JUMP_S)
     return any(
         abs((at_b - at_a) - timedelta(seconds=offset_b - offset_a)) > jump
-        for (offset_a, at_a), (offset_b, at_b) in zip(timed, timed[1:], strict=False)
+        for (offset_a, at_a), (offset_b, at_b) in pairwise(timed)
     )

@@ -1,0 +1,166 @@
+"""Put telemetry and frames on one time line: the camera's pose at any moment of a clip.
+
+Belongs here: interpolation, and the check that telemetry belongs to the clip it lies beside. Not
+here: reading telemetry (``srt.py``) and deciding on a clip's clock (``register.py``).
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_left
+from datetime import datetime, timedelta
+
+from outwatch.domain.errors import TelemetryInvalid
+from outwatch.domain.types import GeoPoint, Telemetry, TelemetrySample
+
+SAME_FLIGHT_MIN_S, SAME_FLIGHT_SHARE = 5.0, 0.2
+"""Telemetry whose span leaves the clip's by more than both (seconds, share of the clip) is another
+flight's: aircraft start and end the two files together, give or take one record and a late buffer."""
+ENDS_TOGETHER_S = 2.0
+"""Closer ends are one: the oldest firmwares write a record a second, and number it by its end."""
+MAX_CLOCK_DIFFERENCE = timedelta(hours=26)
+"""Local times of one moment differ by no more, from UTC-12 to UTC+14."""
+
+
+class PoseTrack:
+    """A clip's telemetry, indexed to be asked for the pose at any moment."""
+
+    def __init__(self, telemetry: Telemetry) -> None:
+        self._samples = telemetry.samples
+        self._offsets_s = [sample.offset_s for sample in telemetry.samples]
+
+    def at(self, offset_s: float, *, max_extrapolation_s: float = 1.0) -> TelemetrySample | None:
+        """Return the pose at a moment, between the samples before and after it.
+
+        Beyond the first or last sample the pose is held and its clock runs on. None where no sample
+        lies within ``max_extrapolation_s``, be it past the end or in a hole.
+
+        Args:
+            offset_s: seconds from the first frame of the clip.
+            max_extrapolation_s: the default bridges the records of firmwares that write one a second.
+        """
+        after = bisect_left(self._offsets_s, offset_s)
+        near = self._samples[max(0, after - 1) : after + 1]
+        if not near or min(abs(sample.offset_s - offset_s) for sample in near) > max_extrapolation_s:
+            return None
+        if len(near) == 1 or near[-1].offset_s == offset_s:
+            return _held(near[-1], offset_s)
+        return _between(near[0], near[1], offset_s)
+
+
+def pose_at(
+    telemetry: Telemetry, offset_s: float, *, max_extrapolation_s: float = 1.0
+) -> TelemetrySample | None:
+    """Return the pose at one moment; for many moments keep a ``PoseTrack``."""
+    return PoseTrack(telemetry).at(offset_s, max_extrapolation_s=max_extrapolation_s)
+
+
+def fit_to_clip(telemetry: Telemetry, *, duration_s: float, started_hint: datetime | None) -> tuple[str, ...]:
+    """Return doubts about telemetry that is the clip's own.
+
+    Args:
+        telemetry: what was read beside the clip or from inside it.
+        duration_s: how long the recording was, also where only a part of the clip can be read.
+        started_hint: the container's creation time, which may be off by a time zone.
+
+    Returns:
+        Any of telemetry_starts_late, telemetry_ends_early, telemetry_longer_than_clip.
+
+    Raises:
+        TelemetryInvalid: it is another flight's, by its length or its clock.
+    """
+    first, last = telemetry.samples[0], telemetry.samples[-1]
+    allowed_s = max(SAME_FLIGHT_MIN_S, SAME_FLIGHT_SHARE * duration_s)
+    if first.offset_s > allowed_s or abs(last.offset_s - duration_s) > allowed_s:
+        raise TelemetryInvalid(
+            f"telemetry runs from {first.offset_s:.1f} to {last.offset_s:.1f} s but the clip from 0 to"
+            f" {duration_s:.1f} s (at most {allowed_s:.1f} s apart is expected): it belongs to another"
+            " recording, hand the clip in with its own or without"
+        )
+    _check_clock(telemetry, started_hint)
+    doubts = {
+        "telemetry_starts_late": first.offset_s > ENDS_TOGETHER_S,
+        "telemetry_ends_early": last.offset_s < duration_s - ENDS_TOGETHER_S,
+        "telemetry_longer_than_clip": last.offset_s > duration_s + ENDS_TOGETHER_S,
+    }
+    return tuple(name for name, holds in doubts.items() if holds)
+
+
+def clip_start(telemetry: Telemetry) -> datetime | None:
+    """Return the telemetry's time at the first frame, None where it has no clock."""
+    timed = next((sample for sample in telemetry.samples if sample.at is not None), None)
+    if timed is None or timed.at is None:
+        return None
+    return timed.at - timedelta(seconds=timed.offset_s)
+
+
+def _check_clock(telemetry: Telemetry, started_hint: datetime | None) -> None:
+    started_at = clip_start(telemetry)
+    if started_at is None or started_hint is None or abs(started_at - started_hint) <= MAX_CLOCK_DIFFERENCE:
+        return
+    raise TelemetryInvalid(
+        f"telemetry starts at {started_at:%Y-%m-%d %H:%M} UTC but the clip was created at"
+        f" {started_hint:%Y-%m-%d %H:%M} UTC, further apart than any time zone explains: it belongs to"
+        " another recording, hand the clip in with its own or without"
+    )
+
+
+def _held(sample: TelemetrySample, offset_s: float) -> TelemetrySample:
+    return _between(sample, sample, offset_s)
+
+
+def _between(a: TelemetrySample, b: TelemetrySample, offset_s: float) -> TelemetrySample:
+    """Return the pose between two samples; what only one of them knows is taken from it."""
+    span_s = b.offset_s - a.offset_s
+    share = (offset_s - a.offset_s) / span_s if span_s > 0 else 0.0
+    return TelemetrySample(
+        offset_s=offset_s,
+        at=_time(a, b, share=share, offset_s=offset_s),
+        point=_point(a.point, b.point, share=share),
+        height_agl_m=_linear(a.height_agl_m, b.height_agl_m, share=share),
+        heading_deg=_circular(a.heading_deg, b.heading_deg, share=share),
+        pitch_deg=_linear(a.pitch_deg, b.pitch_deg, share=share),
+        roll_deg=_signed(_circular(a.roll_deg, b.roll_deg, share=share)),
+        hfov_deg=_linear(a.hfov_deg, b.hfov_deg, share=share),
+        focal_length_mm=_linear(a.focal_length_mm, b.focal_length_mm, share=share),
+        home=a.home or b.home,
+    )
+
+
+def _time(a: TelemetrySample, b: TelemetrySample, *, share: float, offset_s: float) -> datetime | None:
+    if a.at is not None and b.at is not None and a is not b:
+        return a.at + (b.at - a.at) * share
+    known = a if a.at is not None else b
+    return None if known.at is None else known.at + timedelta(seconds=offset_s - known.offset_s)
+
+
+def _linear(a: float | None, b: float | None, *, share: float) -> float | None:
+    if a is None or b is None:
+        return b if a is None else a
+    return a + (b - a) * share
+
+
+def _circular(a: float | None, b: float | None, *, share: float) -> float | None:
+    """Interpolate degrees the short way round, into [0, 360)."""
+    if a is None or b is None:
+        return b if a is None else a
+    return (a + _signed_turn(b - a) * share) % 360
+
+
+def _signed(angle_deg: float | None) -> float | None:
+    return None if angle_deg is None else _signed_turn(angle_deg)
+
+
+def _signed_turn(angle_deg: float) -> float:
+    """Return the angle in [-180, 180)."""
+    return (angle_deg + 180) % 360 - 180
+
+
+def _point(a: GeoPoint | None, b: GeoPoint | None, *, share: float) -> GeoPoint | None:
+    """Interpolate places a few metres apart, the short way round the antimeridian."""
+    if a is None or b is None:
+        return b if a is None else a
+    return GeoPoint(
+        lat_deg=a.lat_deg + (b.lat_deg - a.lat_deg) * share,
+        lon_deg=_signed_turn(a.lon_deg + _signed_turn(b.lon_deg - a.lon_deg) * share),
+        alt_m=_linear(a.alt_m, b.alt_m, share=share),
+    )

@@ -1,0 +1,221 @@
+"""Turn what was learnt of a landed file into a registered clip, or into a refusal.
+
+Belongs here: pure decisions: which files belong together, which clock to believe, what to flag, what
+a refused file is told. Not here: reading files, and keys (``storage/keys.py``): both are passed in.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import PurePosixPath
+
+from ingest.align import clip_start
+from ingest.video import ProbedVideo
+from outwatch.domain.errors import (
+    CorruptClip,
+    OutwatchError,
+    TelemetryInvalid,
+    TransientError,
+    UnsupportedFormat,
+)
+from outwatch.domain.types import Camera, Clip, ClockSource, Modality, Telemetry, require_utc
+
+VIDEO_SUFFIXES = frozenset(
+    (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg")
+)
+SIDECAR_SUFFIXES = frozenset({".srt"})
+CLOCK_UNCERTAINTY_S = {
+    ClockSource.EMBEDDED_GPS: 1.0,
+    # Set from satellites, written once a record, in a zone that is known.
+    ClockSource.TELEMETRY: 2.0,
+    # Meant as UTC, but many cameras write local time there: the widest zone is UTC+14.
+    ClockSource.CONTAINER: 14 * 3600.0,
+    # A file's time survives some copies and not others: it says the day at best.
+    ClockSource.FILE: 24 * 3600.0,
+}
+"""Half-width in seconds of the interval that is thought to hold the true start, by source."""
+ZONE_STEP_S, ZONE_TOLERANCE_S, ZONE_WIDEST_S = 1800.0, 120.0, 14 * 3600.0
+"""Time zones differ by whole half hours (a few by a quarter), up to 14 h from UTC; two clocks of one
+aircraft and the delay between opening the two files stay within two minutes."""
+RECEIPT_TOLERANCE = timedelta(minutes=5)
+"""A capture later than its receipt by more than this has a wrong clock; less is drift of either one."""
+
+_ADVICE: tuple[tuple[type[OutwatchError], str], ...] = (
+    (
+        TelemetryInvalid,
+        "Hand the clip in again with the telemetry file of the same recording, or without any.",
+    ),
+    (UnsupportedFormat, "Hand in the original recording, or convert it to MP4 with H.264 and hand that in."),
+    (CorruptClip, "Copy the file again from the aircraft's card, check that it plays, and hand it in again."),
+    (TransientError, "Nothing is wrong with the file as far as is known: it will be tried again."),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Group:
+    """A video file and the telemetry that lies beside it under the same name."""
+
+    video: str
+    sidecars: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Upload:
+    """An upload's files, sorted; ``others`` belong to no video."""
+
+    groups: tuple[Group, ...]
+    others: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """When a clip starts, who says so, and how far that may be off."""
+
+    started_at: datetime
+    source: ClockSource
+    uncertainty_s: float
+    flags: tuple[str, ...] = ()
+
+
+def sort_upload(names: Iterable[str]) -> Upload:
+    """Return videos with their sidecars, found by name without regard to case, and all other files.
+
+    Two videos of one name (a thermal and an RGB one of the same moment) share a sidecar.
+    """
+    ordered = sorted(set(names))
+    videos = [name for name in ordered if _suffix(name) in VIDEO_SUFFIXES]
+    sidecars = [name for name in ordered if _suffix(name) in SIDECAR_SUFFIXES]
+    groups = tuple(
+        Group(video, tuple(sidecar for sidecar in sidecars if _stem(sidecar) == _stem(video)))
+        for video in videos
+    )
+    taken = {name for group in groups for name in (group.video, *group.sidecars)}
+    return Upload(groups=groups, others=tuple(name for name in ordered if name not in taken))
+
+
+def settle_clock(
+    video: ProbedVideo,
+    telemetry: Telemetry | None,
+    *,
+    file_time: datetime,
+    received_at: datetime,
+) -> Clock:
+    """Return when a clip starts: telemetry before container before file time.
+
+    Args:
+        video: the probed clip; its container's time is of the start of the recording.
+        telemetry: the clip's own telemetry, if it has any.
+        file_time: when the file was last written, the end of the recording.
+        received_at: when the file was handed in.
+    """
+    require_utc(file_time, name="file_time")
+    by_telemetry = clip_start(telemetry) if telemetry else None
+    if by_telemetry is not None:
+        started_at, source = by_telemetry, ClockSource.TELEMETRY
+    elif video.created_at is not None:
+        started_at, source = video.created_at, ClockSource.CONTAINER
+    else:
+        started_at, source = file_time - timedelta(seconds=video.recorded_s), ClockSource.FILE
+    doubts = {
+        "clock_after_receipt": started_at > require_utc(received_at, name="received_at") + RECEIPT_TOLERANCE,
+        "clock_zone_suspect": _zone_suspect(by_telemetry, video.created_at),
+    }
+    return Clock(
+        started_at=started_at,
+        source=source,
+        uncertainty_s=CLOCK_UNCERTAINTY_S[source],
+        flags=tuple(name for name, holds in doubts.items() if holds),
+    )
+
+
+def build_clip(
+    video: ProbedVideo,
+    telemetry: Telemetry | None,
+    *,
+    clock: Clock,
+    clip_id: str,
+    sha256: str,
+    object_key: str,
+    file_name: str,
+    platform: str,
+    camera: Camera | None = None,
+    flags: tuple[str, ...] = (),
+) -> Clip:
+    """Return the registered clip; equal arguments give an equal clip.
+
+    Args:
+        video: the probed file.
+        telemetry: its own telemetry, if it has any.
+        clock: from ``settle_clock``.
+        clip_id: from ``storage.keys.clip_id``, as the object key is.
+        sha256: the file's digest.
+        object_key: where the file is kept.
+        file_name: the name it came under.
+        platform: what carried the camera, as the operator calls it.
+        camera: decides the modality where it is known, else the pixels do.
+        flags: doubts found before, such as those of ``align.fit_to_clip``.
+    """
+    found = {"no_telemetry": telemetry is None, "incomplete": not video.completeness.complete}
+    all_flags = (*clock.flags, *flags, *(name for name, holds in found.items() if holds))
+    return Clip(
+        id=clip_id,
+        flight_id=flight_id(platform, clip_id=clip_id),
+        platform=platform,
+        camera=camera,
+        modality=camera.modality if camera else Modality(video.modality),
+        started_at=clock.started_at,
+        clock_source=clock.source,
+        clock_uncertainty_s=clock.uncertainty_s,
+        duration_s=video.duration_s,
+        frame_count=video.completeness.frames_read,
+        width_px=video.width_px,
+        height_px=video.height_px,
+        frame_rate_hz=video.frame_rate_hz,
+        codec=video.codec,
+        object_key=object_key,
+        sha256=sha256,
+        completeness=video.completeness,
+        file_name=file_name,
+        telemetry_format=telemetry.format if telemetry else None,
+        telemetry_missing=telemetry.missing if telemetry else (),
+        flags=tuple(dict.fromkeys(all_flags)),
+    )
+
+
+def flight_id(platform: str, *, clip_id: str) -> str:
+    """Return the id of the flight of a clip that is registered alone: its platform's name and its id."""
+    name = re.sub(r"[^a-z0-9]+", "-", platform.lower()).strip("-") or "unknown"
+    return f"{name}-{clip_id}"
+
+
+def refusal(error: OutwatchError, *, file_name: str, sha256: str) -> dict[str, str]:
+    """Return what ``reason.json`` says beside a refused file, for the person who handed it in."""
+    advice = (text for kind, text in _ADVICE if isinstance(error, kind))
+    return {
+        "file": file_name,
+        "sha256": sha256,
+        "what": type(error).__name__,
+        "why": str(error),
+        "what_to_do": next(advice, "Ask whoever runs this station, and name the reason above."),
+    }
+
+
+def _zone_suspect(by_telemetry: datetime | None, by_container: datetime | None) -> bool:
+    """Tell whether the two clocks differ as two time zones do: one wrote local time as UTC."""
+    if by_telemetry is None or by_container is None:
+        return False
+    difference_s = abs((by_telemetry - by_container).total_seconds())
+    steps = round(difference_s / ZONE_STEP_S)
+    off_step_s = abs(difference_s - steps * ZONE_STEP_S)
+    return steps > 0 and off_step_s <= ZONE_TOLERANCE_S and difference_s <= ZONE_WIDEST_S + ZONE_TOLERANCE_S
+
+
+def _suffix(name: str) -> str:
+    return PurePosixPath(name).suffix.lower()
+
+
+def _stem(name: str) -> str:
+    return str(PurePosixPath(name).with_suffix("")).casefold()

@@ -1,0 +1,317 @@
+"""Run the decoder in a confined child process and read what it says.
+
+Belongs here: both ends of the wall: the limits, the confinement that the child puts on itself before
+it sees a byte of footage, the framed messages, and ending the child. Not here: anything that knows
+video (``decoder.py`` in the child, ``video.py`` in the parent), and no heavy import: the child pays
+for each one.
+
+The child gets the opened file as its standard input, so it needs no path at all. What it says is
+untrusted too: a broken decoder is a stranger inside the house, so every length is checked.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import resource
+import select
+import signal
+import stat
+import struct
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import IO, Any
+
+import structlog
+
+from outwatch.domain.errors import CorruptClip, FeedTimeout, PermanentError, UnsupportedFormat
+
+log = structlog.get_logger()
+
+HEADER = struct.Struct("<cI")
+"""What precedes every message: its kind and the length of its payload in bytes."""
+FRAME, REPORT, REFUSAL, BEAT = b"F", b"R", b"E", b"B"
+FRAME_HEADER = struct.Struct("<Qd?II")
+"""What precedes a frame's pixels: index, offset in seconds, is_corrupt, height and width in pixels."""
+MAX_TEXT_BYTES = 64 << 20
+"""Longest report: one with an embedded subtitle track, of which the longest sample has 4 MB."""
+OPEN_FILES = 16
+"""Enough for Python to import a module; a decoder needs three."""
+CPU_GRACE_S = 5
+"""Seconds between the signal that ends the child and the one that it cannot put off."""
+LAST_WORDS_BYTES = 16 << 10
+PIPE_BYTES = 1 << 20
+"""The largest pipe Linux gives an unprivileged process: a frame passes in few turns."""
+
+_PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
+_CLONE_NEWUSER, _CLONE_NEWNET, _CLONE_NEWIPC = 0x10000000, 0x40000000, 0x08000000  # linux/sched.h
+_LANDLOCK_CREATE_RULESET, _LANDLOCK_RESTRICT_SELF = 444, 446  # asm-generic/unistd.h, all architectures
+_LANDLOCK_FILE_RIGHTS = {1: 13, 2: 14, 3: 15, 4: 15, 5: 16}
+"""Bits of file access each Landlock version knows (linux/landlock.h); later ones add none we need."""
+_LANDLOCK_NETWORK_SINCE = 4
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Limits:
+    """What one file may cost. Each field is the setting of the same name."""
+
+    max_pixels: int
+    """Largest width times height of a frame."""
+    memory_mb: int
+    """Address space of the child, which starts at about 400 MB with its libraries."""
+    cpu_s: int
+    """Processor time for one pass over one file."""
+    silence_s: float
+    """Longest time without a word from the child."""
+
+
+# --- the child's end -------------------------------------------------------------------------------
+
+
+def confine(limits: Limits, *, parent_pid: int) -> tuple[str, ...]:
+    """Give up, for the rest of this process, what decoding does not need; return what took hold.
+
+    Limits always take hold. Namespaces need a kernel and a container runtime that permit them.
+    """
+    memory = limits.memory_mb << 20
+    for kind, soft, hard in (
+        (resource.RLIMIT_AS, memory, memory),
+        (resource.RLIMIT_CPU, limits.cpu_s, limits.cpu_s + CPU_GRACE_S),
+        (resource.RLIMIT_FSIZE, 0, 0),
+        (resource.RLIMIT_NOFILE, OPEN_FILES, OPEN_FILES),
+        (resource.RLIMIT_CORE, 0, 0),
+    ):
+        resource.setrlimit(kind, (soft, hard))
+    holds = ["memory_limit", "cpu_limit", "writes_no_files"]
+    libc = ctypes.CDLL(None)
+    if libc.prctl(_PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0:
+        holds.append("no_new_privileges")
+    if libc.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0) == 0:
+        holds.append("dies_with_parent")
+        if os.getppid() != parent_pid:  # it died before the line above
+            raise SystemExit(1)
+    own = _CLONE_NEWNET | _CLONE_NEWIPC
+    if libc.unshare(_CLONE_NEWUSER | own) == 0 or libc.unshare(own) == 0:
+        holds.append("no_network")
+    return tuple(holds)
+
+
+def seal() -> tuple[str, ...]:
+    """Forbid this process to open any file, and TCP, from here on; return what took hold.
+
+    Call it after the last import. Files that are open stay so. Source: Documentation/userspace-api/
+    landlock.rst of the Linux kernel; a ruleset without rules denies all that it handles.
+    """
+    libc = ctypes.CDLL(None)
+    version = libc.syscall(_LANDLOCK_CREATE_RULESET, None, ctypes.c_size_t(0), ctypes.c_uint32(1))
+    if version < 1:
+        return ()
+    rights = (1 << _LANDLOCK_FILE_RIGHTS[min(version, max(_LANDLOCK_FILE_RIGHTS))]) - 1
+    network = version >= _LANDLOCK_NETWORK_SINCE
+    ruleset = struct.pack("=QQ", rights, 0b11) if network else struct.pack("=Q", rights)
+    handle = libc.syscall(
+        _LANDLOCK_CREATE_RULESET, ruleset, ctypes.c_size_t(len(ruleset)), ctypes.c_uint32(0)
+    )
+    if handle < 0:
+        return ()
+    held = libc.syscall(_LANDLOCK_RESTRICT_SELF, handle, ctypes.c_uint32(0)) == 0
+    os.close(handle)
+    return (("opens_no_files", "no_tcp") if network else ("opens_no_files",)) if held else ()
+
+
+def send(out: IO[bytes], kind: bytes, *parts: Any) -> None:
+    """Write one message of bytes-like parts."""
+    out.write(HEADER.pack(kind, sum(memoryview(part).nbytes for part in parts)))
+    for part in parts:
+        out.write(part)
+    out.flush()
+
+
+# --- the parent's end ------------------------------------------------------------------------------
+
+
+def converse(path: Path, *, task: Mapping[str, object], limits: Limits) -> Iterator[tuple[bytes, memoryview]]:
+    """Yield the child's frames and at last its report, as (kind, payload).
+
+    The child is ended and reaped when the iterator ends, is closed or raises. Read it in the thread
+    that started it: a child dies with its parent's thread.
+
+    Raises:
+        CorruptClip: the file cannot be decoded, or breaks the decoder.
+        UnsupportedFormat: the file is not a regular file, or none of the formats, codecs and sizes.
+        FeedTimeout: the child said nothing for ``limits.silence_s``.
+    """
+    with _opened(path) as file:
+        yield from _exchange(file, name=path.name, task=task, limits=limits)
+
+
+def isolation(limits: Limits) -> tuple[str, ...]:
+    """Return which parts of the confinement take hold on this machine, for ``doctor``."""
+    with Path(os.devnull).open("rb") as nothing:
+        for kind, payload in _exchange(nothing, name="isolation", task={"mode": "isolation"}, limits=limits):
+            if kind == REPORT:
+                return tuple(map(str, json.loads(bytes(payload))["holds"]))
+    raise CorruptClip("isolation: the decoder gave no report")  # pragma: no cover - _exchange raises first
+
+
+def _exchange(
+    file: IO[bytes], *, name: str, task: Mapping[str, object], limits: Limits
+) -> Iterator[tuple[bytes, memoryview]]:
+    with _child(file, task=task, limits=limits) as process:
+        assert process.stdout is not None  # noqa: S101 - for the type checker: stdout=PIPE
+        pipe = _Pipe(process.stdout.fileno(), name=name, limits=limits)
+        while (message := pipe.message()) is not None:
+            kind, payload = message
+            if kind == REFUSAL:
+                raise _refused(name, payload)
+            if kind != BEAT:
+                yield kind, payload
+            if kind == REPORT:
+                return
+        process.wait(timeout=limits.silence_s)
+        raise _died(name, process, limits)
+
+
+@contextmanager
+def _opened(path: Path) -> Iterator[IO[bytes]]:
+    """Open a regular file for reading, and nothing else: neither links, devices nor pipes."""
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if path.is_symlink():
+            raise UnsupportedFormat(f"{path.name} is a symbolic link: hand in the file itself") from error
+        raise CorruptClip(f"{path.name} cannot be opened: {error.strerror}") from error
+    with os.fdopen(descriptor, "rb") as file:
+        status = os.fstat(descriptor)
+        if not stat.S_ISREG(status.st_mode):
+            raise UnsupportedFormat(f"{path.name} is no regular file: hand in the video file itself")
+        if status.st_size == 0:
+            raise CorruptClip(f"{path.name} is empty (0 bytes): copy it again from the card")
+        yield file
+
+
+@contextmanager
+def _child(
+    file: IO[bytes], *, task: Mapping[str, object], limits: Limits
+) -> Iterator[subprocess.Popen[bytes]]:
+    request = {**task, "limits": asdict(limits), "parent_pid": os.getpid()}
+    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, arguments as a list
+        [sys.executable, "-P", "-s", "-B", "-m", "ingest.decoder", json.dumps(request)],
+        stdin=file,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        cwd="/",
+        env={
+            "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+            "LC_ALL": "C.UTF-8",
+            # Both keep address space, which is limited, from growing with the number of cores.
+            "OPENBLAS_NUM_THREADS": "1",
+            "MALLOC_ARENA_MAX": "2",
+        },
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+        for pipe in (process.stdout, process.stderr):
+            if pipe is not None:
+                pipe.close()
+
+
+class _Pipe:
+    """Reads framed messages from a child that may stop, lie or flood."""
+
+    def __init__(self, descriptor: int, *, name: str, limits: Limits) -> None:
+        self._descriptor, self._name, self._silence_s = descriptor, name, limits.silence_s
+        self._max_bytes = max(MAX_TEXT_BYTES, limits.max_pixels * 3 + FRAME_HEADER.size)
+        fcntl.fcntl(descriptor, fcntl.F_SETPIPE_SZ, PIPE_BYTES)
+        os.set_blocking(descriptor, False)
+
+    def message(self) -> tuple[bytes, memoryview] | None:
+        """Return the next message, None at the end of the child's words, even amid one."""
+        header = self._read(HEADER.size)
+        if header is None:
+            return None
+        kind, length = HEADER.unpack(header)
+        if kind not in {FRAME, REPORT, REFUSAL, BEAT} or length > self._max_bytes:
+            raise CorruptClip(
+                f"{self._name} broke the decoder, which no longer speaks sense: do not use the file"
+            )
+        payload = self._read(length)
+        return None if payload is None else (kind, payload)
+
+    def _read(self, length: int) -> memoryview | None:
+        data = memoryview(bytearray(length))
+        done = 0
+        while done < length:
+            self._await()
+            read = os.readv(self._descriptor, [data[done:]])
+            if read == 0:
+                return None
+            done += read
+        return data
+
+    def _await(self) -> None:
+        ready = select.poll()
+        ready.register(self._descriptor, select.POLLIN)
+        if not ready.poll(self._silence_s * 1000):
+            raise FeedTimeout(
+                f"{self._name}: the decoder gave nothing for {self._silence_s:g} s and was ended;"
+                " try again when the machine is less busy"
+            )
+
+
+def _refused(name: str, payload: memoryview) -> PermanentError:
+    """Return the error for which the child gave a reason."""
+    try:
+        said = json.loads(bytes(payload))
+        kind, reason = str(said["kind"]), str(said["reason"])
+    except (ValueError, KeyError, TypeError):
+        kind, reason = "corrupt", "broke the decoder"
+    # The reason may quote the file: keep it one printable line.
+    line = "".join(character if character.isprintable() else " " for character in reason)[:500]
+    return (UnsupportedFormat if kind == "unsupported" else CorruptClip)(f"{name}: {line}")
+
+
+def _died(name: str, process: subprocess.Popen[bytes], limits: Limits) -> CorruptClip:
+    """Return the error for a child that ended without a word; its last lines go to the log."""
+    returncode = process.returncode
+    number = -returncode
+    last_words = process.stderr.read(LAST_WORDS_BYTES) if process.stderr else b""
+    log.warning("decoder_died", file=name, returncode=returncode, stderr=last_words.decode(errors="replace"))
+    if number == signal.SIGXCPU:
+        why = f"needs more than {limits.cpu_s} s of processor time: raise decoder_cpu_s or cut the clip"
+    elif number == signal.SIGKILL:
+        why = (
+            "made the decoder be ended by the system, most likely for memory: lower the load or cut the clip"
+        )
+    elif number > 0:
+        why = (
+            f"crashed the decoder ({signal.strsignal(number)}): it is damaged or made to harm; do not use it"
+        )
+    else:
+        why = (
+            f"ended the decoder (exit code {returncode}) without a result: see that it runs (outwatch doctor)"
+        )
+    return CorruptClip(f"{name} {why}")
+
+
+def monotonic_beat(out: IO[bytes], *, every_s: float = 1.0) -> Any:
+    """Return a function that, called often, writes a sign of life about every ``every_s``."""
+    last = time.monotonic()
+
+    def beat() -> None:
+        nonlocal last
+        if time.monotonic() - last >= every_s:
+            last = time.monotonic()
+            send(out, BEAT)
+
+    return beat
