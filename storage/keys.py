@@ -24,6 +24,8 @@ PARTIAL_FOLDER = ".partial"
 """Where a local store keeps unfinished writes; no store takes keys in it, so that all agree."""
 TABLES = ("detections", "tracks", "coverage", "readings", "events", "alerts", "reviews")
 _EVENT_NAMESPACE = uuid.UUID("6d2d3ef5-2cf5-5d0a-8a4b-0d6a6a2f7f10")
+_FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
+_LANDING = re.compile(r"landing/(?P<upload>[^/]+)/(?P<name>[^/]+)")
 _PARTITION = re.compile(r"lake/(?P<table>[a-z]+)/dt=(?P<dt>\d{4}-\d{2}-\d{2})/(?P<name>[^/]+)\.parquet")
 
 
@@ -45,7 +47,7 @@ def check_key(key: str) -> str:
     parts = key.split("/")
     if any(part in {"", ".", ".."} for part in parts):
         raise KeyInvalid(f"object key {key!r} has an empty, '.' or '..' part")
-    if "\\" in key or any(ord(character) < 32 or ord(character) == 127 for character in key):
+    if _FORBIDDEN.search(key):
         raise KeyInvalid(f"object key {key!r} has a backslash or a control character")
     if any(len(part.encode()) > MAX_PART_BYTES for part in parts):
         raise KeyInvalid(f"object key {key[:60]!r}... has a part longer than {MAX_PART_BYTES} bytes")
@@ -172,7 +174,7 @@ def parse_landing(key: str) -> tuple[str, str]:
     Raises:
         KeyInvalid: it is not one.
     """
-    parts = key.split("/")
-    if len(parts) != 3 or parts[0] != "landing" or not all(parts):
+    match = _LANDING.fullmatch(key)
+    if match is None:
         raise KeyInvalid(f"{key!r} is not landing/<upload_id>/<file name>")
-    return parts[1], parts[2]
+    return match["upload"], match["name"]

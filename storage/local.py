@@ -147,7 +147,7 @@ class LocalStore:
     def _path(self, key: str) -> Path:
         path = self._root / check_key(key)
         if os.path.realpath(path) != str(path):
-            raise KeyInvalid(f"object key {key!r} passes through a symbolic link in {self.url}: remove the link")
+            raise KeyInvalid(f"object key {key!r} passes through a symbolic link in {self.url}; remove it")
         return path
 
     def _partial_folder(self) -> Path:
@@ -196,7 +196,9 @@ class LocalStore:
                     "a file system keeps only one of the two"
                 ) from error
             return
-        raise StoreUnavailable(f"{self.url}: the folder of {key!r} was removed {_PLACE_TRIES} times; try again")
+        raise StoreUnavailable(
+            f"{self.url}: the folder of {key!r} was removed {_PLACE_TRIES} times; try again"
+        )
 
     def _make_folder(self, folder: Path) -> None:
         if folder.is_dir():
@@ -238,7 +240,9 @@ class LocalStore:
             raise AccessDenied(f"{self.url} refused {key!r}: {error}; check its owner and mode") from error
         except OSError as error:
             if error.errno in _NO_ROOM:
-                raise StoreUnavailable(f"no room left in {self.url} for {key!r}: {error}; free space") from error
+                raise StoreUnavailable(
+                    f"no room left in {self.url} for {key!r}: {error}; free space"
+                ) from error
             raise StoreUnavailable(f"{self.url} failed for {key!r}: {error}; check the disk") from error
 
 
