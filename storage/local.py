@@ -130,8 +130,11 @@ class LocalStore:
         """Remove what killed writers left behind and return how many; a running write is younger."""
         cutoff = datetime.now(UTC) - older_than
         removed = 0
+        folder = self._root / PARTIAL_FOLDER
+        if not folder.is_dir():
+            return 0
         with self._translated(PARTIAL_FOLDER):
-            for path in self._partial_folder().iterdir():
+            for path in folder.iterdir():
                 try:
                     if datetime.fromtimestamp(path.stat().st_mtime, UTC) < cutoff:
                         path.unlink()

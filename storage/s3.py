@@ -23,7 +23,7 @@ import structlog
 import urllib3
 from minio import Minio
 from minio.error import MinioException, S3Error
-from minio.helpers import DictType, check_bucket_name
+from minio.helpers import BaseURL, DictType, check_bucket_name
 from pyarrow.fs import FileSystem, S3FileSystem
 from urllib3.exceptions import HTTPError
 
@@ -115,8 +115,11 @@ class S3Store:
         object.__setattr__(self, "prefix", f"{check_key(folder)}/" if folder else "")
         try:
             check_bucket_name(self.bucket)
+            BaseURL(f"https://{self.endpoint}", self.region)
         except ValueError as error:
-            raise ConfigInvalid(f"store bucket {self.bucket!r} is no S3 bucket name: {error}") from error
+            raise ConfigInvalid(
+                f"store {self.url}: {error}; expected s3://bucket?endpoint=host:port"
+            ) from error
         if self.create_bucket:
             with self._translated(""):
                 if not self._client.bucket_exists(self.bucket):
@@ -263,19 +266,14 @@ class S3Store:
                 status_forcelist=(500, 502, 503, 504),
             ),
         )
-        try:
-            return Minio(
-                self.endpoint,
-                access_key=self.access_key,
-                secret_key=self.secret_key,
-                region=self.region,
-                secure=self.secure,
-                http_client=pool,
-            )
-        except ValueError as error:
-            raise ConfigInvalid(
-                f"store endpoint {self.endpoint!r} is not host or host:port: {error}"
-            ) from error
+        return Minio(
+            self.endpoint,
+            access_key=self.access_key,
+            secret_key=self.secret_key,
+            region=self.region,
+            secure=self.secure,
+            http_client=pool,
+        )
 
     def _name(self, key: str) -> str:
         return check_key(self.prefix + check_key(key))

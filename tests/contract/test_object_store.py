@@ -40,6 +40,7 @@ ROUND_TRIP_KEYS = {
     "signs": "a+b%25%2F&c=?#;,@!$'()~*:\"<>|",
     "composed and decomposed": "\u00e9/e\u0301",
     "beyond the first plane": "\U0001f681/x",
+    "not for XML": "a\ufffeb\uffffc\x85d\u2028e]]>&amp;<f>",
     "hidden": ".hidden/.file",
     "dots inside": "a..b/...c/d..",
     "1,024 bytes": "/".join(["k" * 204] * 5),
