@@ -39,8 +39,8 @@ if TYPE_CHECKING:
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 """Containers, by FFmpeg's names. None of them may name another file: no playlists, no image lists."""
 CODECS = frozenset(
-    ("h264", "hevc", "mjpeg", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "mpeg1video", "mpeg2video")
-    + ("vp8", "vp9", "av1", "libdav1d", "prores")
+    {"h264", "hevc", "mjpeg", "mpeg4", "msmpeg4v1", "msmpeg4v2", "msmpeg4", "mpeg1video", "mpeg2video"}
+    | {"vp8", "vp9", "av1", "libdav1d", "prores"}
 )
 """Decoders, by FFmpeg's names: what cameras write, and what footage is commonly converted to."""
 DECLARING = ("mov", "matroska", "avi")

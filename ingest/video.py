@@ -166,18 +166,18 @@ def _shortcomings(report: Mapping[str, Any], *, size_bytes: int) -> Iterator[str
     if (declared := report["frames_declared"]) is not None:
         expected = declared - report["discarded"]
         if read < expected:
-            yield f"only {read} of {expected} frames can be read: the file is cut short or damaged, copy it again"
+            yield f"only {read} of {expected} frames can be read: the file is cut short, copy it again"
     elif length_s is not None and read_s < length_s - SHORTER_S:
         yield f"only {read_s:.1f} of {length_s:.1f} s can be read: the file is cut short, copy it again"
     if report["container"] == "mpegts" and all(size_bytes % packet for packet in TS_PACKET_BYTES):
         yield "the file ends amid a packet: it is cut short, copy it again"
     if damaged := report["marked"] + report["lost"]:
-        yield f"{damaged} frames are damaged, {report['lost']} of them beyond reading"
+        yield f"{damaged} damaged frames, {report['lost']} of them beyond reading"
     if report["read_error"]:
         yield f"reading stopped before the end ({report['read_error']})"
     if gaps := report["gaps"]:
         missing_s = sum(end - start for start, end in gaps)
-        yield f"{len(gaps)} gaps in time, {missing_s:.1f} s in all: the recording was interrupted"
+        yield f"{len(gaps)} holes in time, {missing_s:.1f} s in all: the recording was interrupted"
     if report["backward"]:
         yield f"time runs backwards {report['backward']} times: the file may be joined from several"
 
