@@ -1,0 +1,196 @@
+"""Flies a scenario: renders every frame and writes video, telemetry, truth and outposts.
+
+Belongs here: the order of things. Not here: any of the things.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import structlog
+
+from outwatch.domain.errors import ConfigInvalid
+from outwatch.simulate.actors import Actor, actors_of
+from outwatch.simulate.path import FlightPath, Reporter
+from outwatch.simulate.render import Renderer, Thermal
+from outwatch.simulate.scenario import Scenario
+from outwatch.simulate.scenery import paint_ground, solids_of
+from outwatch.simulate.terrain import FlatSurface, GridSurface, Surface, invent_relief, read_dem, write_dem
+from outwatch.simulate.truth import (
+    TRUTH_INTERVAL_S,
+    TruthEvent,
+    TruthFrame,
+    TruthRules,
+    derive_events,
+    truth_json,
+)
+from outwatch.simulate.view import Floats, LocalFrame, Pose, View
+from outwatch.simulate.write import open_video, outposts_geojson, srt_block, write_json
+
+_PAINTED_M = 450.0
+"""Ground farther from the camera is the mirror image of nearer ground: it is a few pixels high."""
+_MARGIN_M = 10.0
+
+log = structlog.get_logger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedFlight:
+    """The files of one flight and what should be found in them."""
+
+    video: Path
+    telemetry: Path
+    truth: Path
+    outposts: Path
+    dem: Path | None
+    """Heights of the ground where it is not flat."""
+    frame_count: int
+    events: tuple[TruthEvent, ...]
+
+
+def simulate(
+    scenario: Scenario, out_dir: Path, *, progress: Callable[[int, int], None] | None = None
+) -> SimulatedFlight:
+    """Render a scenario to ``<name>.mp4``, ``.SRT``, ``.truth.json`` and ``outposts.geojson``.
+
+    Invented relief is written to ``<name>.dem.tif``. The same scenario gives the same bytes.
+
+    Args:
+        scenario: the flight.
+        out_dir: folder for the files; made where missing.
+        progress: called with frames done and frames in all.
+
+    Raises:
+        ConfigInvalid: an actor, an outpost or the camera is outside the DEM or under its ground.
+    """
+    frame, surface = _ground_of(scenario)
+    path, actors = FlightPath.of(scenario), actors_of(scenario)
+    reporter = Reporter.of(scenario.noise, np.random.default_rng([scenario.seed, 8]))
+    times_s = np.arange(scenario.frame_count) / scenario.fps
+    poses = [path.at(float(time_s)) for time_s in times_s]
+    _check_ground(scenario, surface=surface, poses=poses, actors=actors)
+    renderer = _renderer(scenario, surface=surface, poses=poses, actors=actors)
+    out_dir.mkdir(parents=True, exist_ok=True)
+    video, telemetry, truth = (
+        out_dir / f"{scenario.name}{suffix}" for suffix in (".mp4", ".SRT", ".truth.json")
+    )
+    every = max(1, round(TRUTH_INTERVAL_S * scenario.fps))
+    blocks, frames = [], []
+    with open_video(video, scenario=scenario) as write:
+        for index, pose in enumerate(poses):
+            time_s = float(times_s[index])
+            image, seen = renderer.frame(view_of(scenario, pose), index=index, time_s=time_s)
+            write(image)
+            reported = _as_written(reporter.report(pose))
+            blocks.append(srt_block(index, reported, scenario=scenario, frame=frame))
+            if index % every == 0:
+                frames.append(TruthFrame(index, time_s, pose, reported, tuple(seen)))
+            if progress is not None:
+                progress(index + 1, len(poses))
+    telemetry.write_text("\n".join(blocks), encoding="utf-8")
+    events = derive_events(scenario, frames=frames, frame=frame, rules=TruthRules())
+    write_json(truth, truth_json(scenario, frames=frames, events=events, frame=frame))
+    outposts = out_dir / "outposts.geojson"
+    write_json(outposts, outposts_geojson(scenario, frame))
+    dem = scenario.terrain.dem
+    if dem is None and isinstance(surface, GridSurface):
+        dem = out_dir / f"{scenario.name}.dem.tif"
+        write_dem(dem, frame=frame, surface=surface)
+    log.info("flight_simulated", scenario=scenario.name, frames=len(poses), events=len(events))
+    return SimulatedFlight(video, telemetry, truth, outposts, dem, len(poses), events)
+
+
+def view_of(scenario: Scenario, pose: Pose) -> View:
+    """Return a pose seen through the scenario's camera."""
+    camera = scenario.camera
+    return View(pose, camera.width_px, camera.height_px, camera.hfov_deg)
+
+
+def _as_written(pose: Pose) -> Pose:
+    """Round angles and heights as the subtitles do, so that the truth holds what a reader gets."""
+    return replace(
+        pose,
+        up_m=round(pose.up_m, 3),
+        heading_deg=round(pose.heading_deg, 1) % 360,
+        pitch_deg=round(pose.pitch_deg, 1),
+        roll_deg=round(pose.roll_deg, 1),
+    )
+
+
+def _ground_of(scenario: Scenario) -> tuple[LocalFrame, Surface]:
+    origin, terrain = scenario.origin, scenario.terrain
+    if terrain.dem is not None:
+        return read_dem(terrain.dem, lat_deg=origin.lat_deg, lon_deg=origin.lon_deg)
+    frame = LocalFrame(origin.lat_deg, origin.lon_deg, terrain.height_m)
+    if terrain.relief_m > 0:
+        return frame, invent_relief(
+            relief_m=terrain.relief_m, scale_m=terrain.relief_scale_m, seed=scenario.seed
+        )
+    return frame, FlatSurface()
+
+
+def _check_ground(scenario: Scenario, *, surface: Surface, poses: list[Pose], actors: list[Actor]) -> None:
+    """Refuse places off the known ground, and cameras in it."""
+    places = {
+        "camera": np.array([[pose.east_m, pose.north_m, pose.up_m] for pose in poses]),
+        "people or vehicles": _haunts(scenario, actors),
+        "outposts": np.array([[post.east_m, post.north_m] for post in scenario.outposts]).reshape(-1, 2),
+        "scenery.compounds": np.array(
+            [[place.east_m, place.north_m] for place in scenario.scenery.compounds]
+        ).reshape(-1, 2),
+    }
+    for name, where in places.items():
+        heights = surface.heights_m(where[:, 0], where[:, 1])
+        if not np.isfinite(heights).all():
+            east, north = where[np.argmin(np.isfinite(heights)), :2]
+            raise ConfigInvalid(
+                f"scenario {scenario.name}: {name} at {east:.0f} m east, {north:.0f} m north of take-off "
+                "lies outside the terrain; move it or give a larger DEM"
+            )
+        if name == "camera" and np.any(where[:, 2] <= heights):
+            raise ConfigInvalid(
+                f"scenario {scenario.name}: the camera flies into the ground, {np.max(heights):.0f} m above "
+                "take-off; raise height_m"
+            )
+
+
+def _haunts(scenario: Scenario, actors: list[Actor]) -> Floats:
+    """Return where actors are at every second of the flight, (N, 2)."""
+    stances = [
+        actor.stance(float(time_s)) for actor in actors for time_s in np.arange(0, scenario.duration_s + 1)
+    ]
+    return np.array([[stance.east_m, stance.north_m] for stance in stances]).reshape(-1, 2)
+
+
+def _renderer(scenario: Scenario, *, surface: Surface, poses: list[Pose], actors: list[Actor]) -> Renderer:
+    bounds = _footprint_m(scenario, surface, poses[:: scenario.fps])
+    return Renderer(
+        surface=surface,
+        ground=paint_ground(scenario, bounds_m=bounds),
+        solids=solids_of(scenario, surface=surface, bounds_m=bounds, keep_clear_m=_haunts(scenario, actors)),
+        actors=actors,
+        sensor=Thermal(
+            width_px=scenario.camera.width_px, height_px=scenario.camera.height_px, seed=scenario.seed
+        ),
+    )
+
+
+def _footprint_m(
+    scenario: Scenario, surface: Surface, poses: list[Pose]
+) -> tuple[float, float, float, float]:
+    """Return (west, south, east, north) of the ground that the camera sees, within ``_PAINTED_M``."""
+    places = []
+    for pose in poses:
+        view = view_of(scenario, pose)
+        right, bottom = view.width_px, view.height_px
+        corners = np.array([(0, 0), (right, 0), (right, bottom), (0, bottom)], np.float64)
+        rays = view.rays(corners)
+        level = np.hypot(rays[:, 0], rays[:, 1])
+        depth = np.minimum(surface.depths_m(pose.position_m, rays), _PAINTED_M / level)
+        places.append((pose.position_m + rays * depth[:, None])[:, :2])
+    west, south = np.min(np.concatenate(places), axis=0) - _MARGIN_M
+    east, north = np.max(np.concatenate(places), axis=0) + _MARGIN_M
+    return float(west), float(south), float(east), float(north)

@@ -1,0 +1,206 @@
+"""What is true of a simulated flight: poses, actors, boxes, and the events that follow from them.
+
+Belongs here: the truth's types and its JSON. Not here: any opinion of the pipeline; the rules are
+restated in their plainest form, so that truth and pipeline can disagree.
+"""
+
+from __future__ import annotations
+
+import itertools
+import math
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+
+from outwatch.domain.types import EventKind
+from outwatch.simulate.render import Seen
+from outwatch.simulate.scenario import OutpostSite, Scenario
+from outwatch.simulate.view import Floats, LocalFrame, Pose
+
+TRUTH_INTERVAL_S = 0.5
+"""Time between frames of the truth: that of the real footage's truth."""
+_HALF = 0.5
+"""An actor that shows at least this much of itself counts as in view."""
+
+
+@dataclass(frozen=True, slots=True)
+class TruthRules:
+    """What counts as an event; the defaults are those of ``outwatch.settings.RuleSettings``."""
+
+    gathering_min_people: int = 8
+    gathering_link_m: float = 5.0
+    gathering_min_duration_s: float = 15.0
+    vehicle_min_duration_s: float = 2.0
+    max_gap_s: float = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class TruthFrame:
+    """One sampled frame."""
+
+    index: int
+    offset_s: float
+    true_pose: Pose
+    reported_pose: Pose
+    seen: tuple[Seen, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class TruthEvent:
+    """What should be reported of a flight: times in seconds from its first frame."""
+
+    kind: EventKind
+    outpost_id: str
+    start_s: float
+    end_s: float
+    count: int
+    """The median over the event's frames."""
+    count_low: int
+    count_high: int
+    lat_deg: float
+    lon_deg: float
+    distance_m: float
+
+
+@dataclass(frozen=True, slots=True)
+class _Sighting:
+    offset_s: float
+    places_m: Floats
+
+
+def derive_events(
+    scenario: Scenario, *, frames: Sequence[TruthFrame], frame: LocalFrame, rules: TruthRules
+) -> tuple[TruthEvent, ...]:
+    """Return the events that a faultless observer of the frames would report, in order of start."""
+    events: list[TruthEvent] = []
+    for outpost in scenario.outposts:
+        gatherings = [_largest_group(item, outpost, rules) for item in frames]
+        vehicles = [_near(item, outpost, "car") for item in frames]
+        for kind, sightings, minimum, duration_s in (
+            (
+                EventKind.GATHERING_NEAR_OUTPOST,
+                gatherings,
+                rules.gathering_min_people,
+                rules.gathering_min_duration_s,
+            ),
+            (EventKind.VEHICLE_NEAR_OUTPOST, vehicles, 1, rules.vehicle_min_duration_s),
+        ):
+            lasting = [sighting for sighting in sightings if len(sighting.places_m) >= minimum]
+            events += [
+                _event(kind, outpost, spell, frame)
+                for spell in _spells(lasting, rules.max_gap_s)
+                if spell[-1].offset_s - spell[0].offset_s >= duration_s
+            ]
+    return tuple(sorted(events, key=lambda event: (event.start_s, event.kind, event.outpost_id)))
+
+
+def _near(item: TruthFrame, outpost: OutpostSite, label: str) -> _Sighting:
+    places = [
+        seen.place_m[:2]
+        for seen in item.seen
+        if seen.label == label
+        and seen.visible_fraction >= _HALF
+        and math.dist(seen.place_m[:2], (outpost.east_m, outpost.north_m)) <= outpost.watch_radius_m
+    ]
+    return _Sighting(item.offset_s, np.array(places).reshape(-1, 2))
+
+
+def _largest_group(item: TruthFrame, outpost: OutpostSite, rules: TruthRules) -> _Sighting:
+    """Return the largest set of people linked by steps of at most ``gathering_link_m``."""
+    places = _near(item, outpost, "person").places_m
+    if len(places) == 0:
+        return _Sighting(item.offset_s, places)
+    apart_m = np.hypot(*(places[:, None] - places[None, :]).transpose(2, 0, 1))
+    group = np.arange(len(places))
+    for one, other in np.argwhere(apart_m <= rules.gathering_link_m):
+        group[group == group[other]] = group[one]
+    values, counts = np.unique(group, return_counts=True)
+    return _Sighting(item.offset_s, places[group == values[np.argmax(counts)]])
+
+
+def _spells(sightings: Sequence[_Sighting], max_gap_s: float) -> list[list[_Sighting]]:
+    spells = [[sighting] for sighting in sightings[:1]]
+    for before, after in itertools.pairwise(sightings):
+        if after.offset_s - before.offset_s > max_gap_s:
+            spells.append([])
+        spells[-1].append(after)
+    return spells
+
+
+def _event(
+    kind: EventKind, outpost: OutpostSite, spell: Sequence[_Sighting], frame: LocalFrame
+) -> TruthEvent:
+    counts = [len(sighting.places_m) for sighting in spell]
+    east, north = np.concatenate([sighting.places_m for sighting in spell]).mean(axis=0)
+    point = frame.to_geo(float(east), float(north), 0.0)
+    return TruthEvent(
+        kind=kind,
+        outpost_id=outpost.id,
+        start_s=spell[0].offset_s,
+        end_s=spell[-1].offset_s,
+        count=round(float(np.median(counts))),
+        count_low=min(counts),
+        count_high=max(counts),
+        lat_deg=point.lat_deg,
+        lon_deg=point.lon_deg,
+        distance_m=math.dist((east, north), (outpost.east_m, outpost.north_m)),
+    )
+
+
+def truth_json(
+    scenario: Scenario,
+    *,
+    frames: Sequence[TruthFrame],
+    events: Sequence[TruthEvent],
+    frame: LocalFrame,
+) -> dict[str, Any]:
+    """Return the truth as plain values for JSON."""
+    return {
+        "scenario": scenario.name,
+        "seed": scenario.seed,
+        "started_at": scenario.start_utc.isoformat(),
+        "fps": scenario.fps,
+        "frame_count": scenario.frame_count,
+        "camera": asdict(scenario.camera),
+        "note": "boxes are the bodies' exact outlines, cut at the frame's edge; people and cars out of view "
+        "have none; alt_m is metres above mean sea level",
+        "events": [asdict(event) for event in events],
+        "frames": [
+            {
+                "index": item.index,
+                "offset_s": item.offset_s,
+                "true_pose": _pose_json(item.true_pose, frame),
+                "reported_pose": _pose_json(item.reported_pose, frame),
+                "actors": [_seen_json(seen, frame) for seen in item.seen],
+            }
+            for item in frames
+        ],
+    }
+
+
+def _pose_json(pose: Pose, frame: LocalFrame) -> dict[str, float]:
+    point = frame.to_geo(pose.east_m, pose.north_m, pose.up_m)
+    return {
+        "lat_deg": round(point.lat_deg, 9),
+        "lon_deg": round(point.lon_deg, 9),
+        "alt_m": round(frame.alt_m + pose.up_m, 4),
+        "height_agl_m": round(pose.up_m, 4),
+        "heading_deg": round(pose.heading_deg, 5),
+        "pitch_deg": round(pose.pitch_deg, 5),
+        "roll_deg": round(pose.roll_deg, 5),
+    }
+
+
+def _seen_json(seen: Seen, frame: LocalFrame) -> dict[str, Any]:
+    east, north, up = (float(value) for value in seen.place_m)
+    point = frame.to_geo(east, north, up)
+    return {
+        "label": seen.label,
+        "lat_deg": round(point.lat_deg, 9),
+        "lon_deg": round(point.lon_deg, 9),
+        "alt_m": round(frame.alt_m + up, 4),
+        "box_xyxy_px": None if seen.box_xyxy_px is None else [round(edge, 3) for edge in seen.box_xyxy_px],
+        "visible_fraction": round(seen.visible_fraction, 3),
+    }
