@@ -38,6 +38,7 @@ _TRY_AGAIN = frozenset(
     }
 )
 """Client errors that say "not now" (RFC 9110, 8470, 6585); all others say "not this"."""
+_MAX_PORT = 65535
 _ANSWER_BYTES = 200
 """Of a receiver's answer, kept for the record; more is not even read."""
 
@@ -153,8 +154,9 @@ def _checked_url(text: str) -> httpx.URL:
         url = httpx.URL(text)
     except httpx.InvalidURL as error:
         raise ConfigInvalid(f"webhook URL cannot be read: {error}") from error
-    if url.scheme not in {"http", "https"} or not url.host:
-        raise ConfigInvalid(f"webhook URL must be http(s)://host/..., found scheme {url.scheme!r}")
+    if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > _MAX_PORT:
+        found = f"scheme {url.scheme!r}, host {url.host!r}, port {url.port}"
+        raise ConfigInvalid(f"webhook URL must be http(s)://host[:port]/..., found {found}")
     if url.userinfo:
         raise ConfigInvalid(f"webhook URL for {url.host} must not hold a user or password")
     return url

@@ -6,6 +6,7 @@ Each channel talks to a real receiver: a file, an HTTP server and an SMTP server
 from __future__ import annotations
 
 import json
+import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -102,6 +103,7 @@ class _Inbox:
     mails: list[bytes] = field(default_factory=list)
 
     async def handle_DATA(self, _server: object, _session: object, envelope: Any) -> str:  # noqa: N802
+        """Answer as the recipient's name says."""
         mood = envelope.rcpt_tos[0].partition("@")[0]
         if mood == "takes":
             self.mails.append(envelope.content)
@@ -111,11 +113,10 @@ class _Inbox:
 @contextmanager
 def email_receiver(_folder: Path) -> Iterator[Receiver]:
     """An SMTP server that answers 250, 451 or 550 by recipient."""
-    inbox = _Inbox()
-    controller = Controller(inbox, hostname="127.0.0.1", port=0)
+    inbox, port = _Inbox(), _free_port()
+    controller = Controller(inbox, hostname="127.0.0.1", port=port)
     controller.start()
     try:
-        _, port = controller.server.sockets[0].getsockname()
         channel = EmailChannel(
             host="127.0.0.1",
             port=port,
@@ -196,6 +197,12 @@ def test_channels_are_named_and_show_no_secret(receiver: Receiver) -> None:
     channel = receiver.channel("takes")
     assert channel.name in {"log", "webhook", "email"}
     assert SECRET not in repr(channel)
+
+
+def _free_port() -> int:
+    """Return a port that was free a moment ago: the SMTP controller cannot choose one itself."""
+    with socket.create_server(("127.0.0.1", 0)) as free:
+        return int(free.getsockname()[1])
 
 
 def _strings(value: object) -> Iterator[str]:
