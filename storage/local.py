@@ -83,8 +83,9 @@ class LocalStore:
         if start < 0 or (length is not None and length < 0):
             raise ValueError(f"range of {key!r} must not be negative, found {start=}, {length=}")
         with self._translated(key), self._open(key) as file:
+            left = max(0, os.fstat(file.fileno()).st_size - start)
             file.seek(start)
-            return file.read(-1 if length is None else length)
+            return file.read(left if length is None else min(left, length))
 
     def download(self, key: str, path: Path) -> None:
         """Write an object to a local file in an existing folder, whole or not at all.
@@ -192,7 +193,8 @@ class LocalStore:
             except FileNotFoundError:
                 continue
             except (FileExistsError, NotADirectoryError, IsADirectoryError) as error:
-                if target.is_file():
+                # Of the calls above only the link names two files.
+                if isinstance(error, FileExistsError) and error.filename2 and not target.is_dir():
                     raise ObjectExists(f"object {key!r} is already in {self.url}") from error
                 raise KeyInvalid(
                     f"object key {key!r} lies above or below another object's key in {self.url}; "
@@ -200,7 +202,7 @@ class LocalStore:
                 ) from error
             return
         raise StoreUnavailable(
-            f"{self.url}: the folder of {key!r} was removed {_PLACE_TRIES} times; try again"
+            f"{self.url}: the folder of {key!r}, or its partial file, was removed while written; try again"
         )
 
     def _make_folder(self, folder: Path) -> None:

@@ -121,7 +121,7 @@ class S3Store:
                 f"store {self.url}: {error}; expected s3://bucket?endpoint=host:port"
             ) from error
         if self.create_bucket:
-            with self._translated(""):
+            with self._translated(self.bucket):
                 if not self._client.bucket_exists(self.bucket):
                     self._client.make_bucket(self.bucket, self.region)
 

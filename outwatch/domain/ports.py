@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Literal, Protocol
 
@@ -84,6 +84,10 @@ class ObjectStore(Protocol):
 
     def delete(self, key: str) -> None:
         """Remove an object; a missing one is no error."""
+        ...
+
+    def sweep_partial(self, older_than: timedelta) -> int:
+        """Remove what killed writers left behind before that, and return how many."""
         ...
 
     def arrow_filesystem(self) -> tuple[FileSystem, str]:
