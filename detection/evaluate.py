@@ -318,7 +318,7 @@ def read_frames(path: Path) -> Iterator[Frame]:
     with av.open(str(path)) as container:
         for index, frame in enumerate(container.decode(video=0)):
             if frame.time % HELD_S >= HELD_S / 2:
-                yield Frame(index, frame.time, frame.to_ndarray(format="bgr24"))
+                yield Frame(index, frame.time, np.asarray(frame.to_ndarray(format="bgr24"), dtype=np.uint8))
 
 
 def main() -> None:

@@ -1,0 +1,177 @@
+"""Follow things through a clip: ByteTrack over boxes freed of the camera's own motion.
+
+Belongs here: camera motion between looks, and track numbers. Not here: what a track means on the
+ground (``ground.py``). Identities never outlive a clip, and are never matched between clips.
+
+ByteTrack (Zhang et al. 2022, "ByteTrack: Multi-object tracking by associating every detection box")
+comes from ``trackers``, to which ``supervision`` handed its own over.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import supervision as sv
+from trackers import BIoU, ByteTrackTracker
+
+from detection.boxes import Floats
+from outwatch.domain.types import Box, Image
+
+LOOK_WIDTH_PX = 320
+"""Frames are shrunk to this width to find the camera's motion: 5-10 ms a look on one core, and no
+less exact on the sample flights than at twice the width."""
+FEATURES = 400
+FAST_THRESHOLD = 7
+"""Contrast of a corner: thermal ground is dull, OpenCV's 20 finds too few."""
+MIN_INLIERS = 8
+"""Fewer points that move alike tell nothing: two suffice to fit any motion, and four agree by chance."""
+TOLERANCE_PX = 3.0
+"""RANSAC's reprojection error, in pixels of the full frame: OpenCV's default."""
+MASK_MARGIN_PX = 2
+"""Grown around each box, in the shrunken frame, so that the edges of moving things are left out."""
+MAX_GAP_S = 5.0
+"""A detector may miss a thing, or a wall hide it, for so long: as long as an event survives a gap."""
+_BUFFER_FPS = 30
+"""The frame rate in which ``trackers`` counts its buffer of lost tracks."""
+
+REACH = 1.0
+"""Boxes are grown by their own size on each side before they are compared (buffered IoU, Yang et
+al. 2023). At two looks a second a walker moves 0.7 m, 1.4 times a body's width, and a car at 50 km/h
+1.6 times its length: plain boxes of the same thing no longer overlap."""
+MIN_IOU = 0.1
+"""Of grown boxes; a shift of up to 2.4 box widths still counts as the same thing."""
+SURE = 0.4
+"""Confidence from which a box may start a track; those below only continue one. ByteTrack's 0.6 is
+for full-sized pedestrians; our small ones score lower."""
+
+
+Affine = npt.NDArray[np.float64]
+"""(2, 3): a turn and a zoom in the first two columns, a shift in pixels in the third."""
+
+
+class CameraMotion:
+    """Finds how the camera moved between looks: shift, turn and zoom of the whole frame."""
+
+    def __init__(self) -> None:
+        self._orb = cv2.ORB.create(nfeatures=FEATURES, fastThreshold=FAST_THRESHOLD)
+        self._matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
+        self._points_px: Floats = np.empty((0, 2))
+        self._descriptors: npt.NDArray[np.uint8] | None = None
+
+    def update(self, image: Image, boxes_xyxy_px: Floats) -> Affine | None:
+        """Take the next look and return the motion that carries it back onto the look before.
+
+        Args:
+            image: (height, width, 3) BGR uint8.
+            boxes_xyxy_px: (n, 4) things that may move by themselves; what lies in them is left out.
+
+        Returns:
+            The affine motion, or None at the first look and where the two looks share too little.
+        """
+        before_px, before = self._points_px, self._descriptors
+        self._points_px, self._descriptors = self._features(image, boxes_xyxy_px)
+        if before is None or self._descriptors is None:
+            return None
+        pairs = self._matcher.match(self._descriptors, before)
+        if len(pairs) < MIN_INLIERS:
+            return None
+        motion, inliers = cv2.estimateAffinePartial2D(
+            self._points_px[[pair.queryIdx for pair in pairs]],
+            before_px[[pair.trainIdx for pair in pairs]],
+            method=cv2.RANSAC,
+            ransacReprojThreshold=TOLERANCE_PX,
+        )
+        return None if motion is None or inliers.sum() < MIN_INLIERS else np.asarray(motion)
+
+    def _features(self, image: Image, boxes_xyxy_px: Floats) -> tuple[Floats, npt.NDArray[np.uint8] | None]:
+        """Return corners (n, 2) in pixels of the full frame, and their descriptors (n, 32)."""
+        scale = LOOK_WIDTH_PX / image.shape[1]
+        small = cv2.resize(
+            cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
+        )
+        still = np.full_like(small, 255)
+        margins = np.array([-MASK_MARGIN_PX, -MASK_MARGIN_PX, MASK_MARGIN_PX, MASK_MARGIN_PX])
+        grown = np.clip(boxes_xyxy_px * scale + margins, 0, None).astype(int)
+        for left, top, right, bottom in grown:
+            still[top:bottom, left:right] = 0
+        keypoints, descriptors = self._orb.detectAndCompute(small, still)
+        points_px = np.array([keypoint.pt for keypoint in keypoints]).reshape(-1, 2) / scale
+        return points_px, None if descriptors is None else np.asarray(descriptors, dtype=np.uint8)
+
+
+class ClipTracker:
+    """Numbers the things of one clip, look by look. A new clip needs a new tracker."""
+
+    def __init__(self, *, sample_fps: float, max_gap_s: float = MAX_GAP_S) -> None:
+        """Start a clip.
+
+        Args:
+            sample_fps: looks a second.
+            max_gap_s: how long a thing may be missed and keep its number.
+        """
+        self._sample_fps = sample_fps
+        self._max_gap_s = max_gap_s
+        self._motion = CameraMotion()
+        self._to_first: Affine = np.eye(3)
+        self._trackers: dict[str, ByteTrackTracker] = {}
+        self._numbers: dict[tuple[str, int], int] = {}
+
+    def update(self, image: Image, boxes: Sequence[Box]) -> list[int | None]:
+        """Take the next look and return the track number of each box.
+
+        Numbers count from 1 in order of appearance. A thing has none at its first look: ByteTrack
+        believes in it when it is seen again.
+
+        Args:
+            image: (height, width, 3) BGR uint8; every look of the clip must be passed, also empty ones.
+            boxes: what the detector found in it.
+        """
+        boxes_xyxy_px = np.array([box.box_xyxy_px for box in boxes], dtype=np.float64).reshape(-1, 4)
+        motion = self._motion.update(image, boxes_xyxy_px)
+        if motion is not None:
+            self._to_first = self._to_first @ np.vstack([motion, [0.0, 0.0, 1.0]])
+        steady = _move(boxes_xyxy_px, self._to_first)
+        numbers: list[int | None] = [None] * len(boxes)
+        for label in sorted(self._trackers.keys() | {box.label for box in boxes}):
+            indices = [index for index, box in enumerate(boxes) if box.label == label]
+            confidences = np.array([boxes[index].confidence for index in indices])
+            for row, number in self._update_label(label, steady[indices], confidences).items():
+                numbers[indices[row]] = number
+        return numbers
+
+    def _update_label(self, label: str, steady: Floats, confidences: Floats) -> dict[int, int]:
+        """Return the track numbers by row of ``steady``, (n, 4) in pixels of the first look."""
+        if label not in self._trackers:
+            self._trackers[label] = self._new_tracker()
+        # The tracker reorders its boxes: their rows travel along as data.
+        tracked = self._trackers[label].update(
+            sv.Detections(xyxy=steady, confidence=confidences, data={"row": np.arange(len(steady))})
+        )
+        return {
+            int(row): self._numbers.setdefault((label, int(id_)), len(self._numbers) + 1)
+            for row, id_ in sorted(
+                zip(tracked.data.get("row", ()), np.asarray(tracked.tracker_id), strict=True)
+            )
+            if id_ >= 0
+        }
+
+    def _new_tracker(self) -> ByteTrackTracker:
+        return ByteTrackTracker(
+            lost_track_buffer=round(self._max_gap_s * _BUFFER_FPS),
+            frame_rate=self._sample_fps,
+            track_activation_threshold=SURE,
+            high_conf_det_threshold=SURE,
+            minimum_consecutive_frames=1,
+            minimum_iou_threshold=MIN_IOU,
+            iou=BIoU(REACH),
+        )
+
+
+def _move(boxes_xyxy_px: Floats, motion: Affine) -> Floats:
+    """Return boxes (n, 4) moved and zoomed by a (3, 3) motion; they stay upright when it turns."""
+    centres = (boxes_xyxy_px[:, :2] + boxes_xyxy_px[:, 2:]) / 2 @ motion[:2, :2].T + motion[:2, 2]
+    halves = (boxes_xyxy_px[:, 2:] - boxes_xyxy_px[:, :2]) / 2 * np.sqrt(np.linalg.det(motion[:2, :2]))
+    return np.hstack([centres - halves, centres + halves])

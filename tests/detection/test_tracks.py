@@ -1,0 +1,164 @@
+"""Track numbers stay with things while the camera turns, and never leak between clips."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+import numpy.typing as npt
+import pytest
+
+from detection.tracks import CameraMotion, ClipTracker
+from outwatch.domain.types import Box, Image
+
+SIZE_PX = (640, 512)
+
+
+@pytest.fixture(scope="module")
+def ground() -> Image:
+    """Return bumpy ground, larger than a frame, on which corners can be found anywhere."""
+    noise = np.random.default_rng(0).integers(0, 255, (90, 110), dtype=np.uint8)
+    grey = cv2.resize(noise, (1100, 900), interpolation=cv2.INTER_CUBIC) // 4 + 60
+    return np.repeat(grey[:, :, None], 3, axis=2).astype(np.uint8)
+
+
+def pose(*, turn_deg: float, zoom: float, shift_px: tuple[float, float]) -> npt.NDArray[np.float64]:
+    """Return the (2, 3) motion from the ground's pixels into those of a frame."""
+    matrix = cv2.getRotationMatrix2D((550.0, 450.0), turn_deg, zoom)
+    matrix[:, 2] += np.array([-230.0, -194.0]) + shift_px
+    return np.asarray(matrix)
+
+
+def look(ground: Image, matrix: npt.NDArray[np.float64]) -> Image:
+    """Return what the camera sees."""
+    return np.asarray(cv2.warpAffine(ground, matrix, SIZE_PX), dtype=np.uint8)
+
+
+def person(
+    centre_px: Sequence[float], *, confidence: float = 0.8, label: str = "person", side_px: float = 14.0
+) -> Box:
+    """Return a box around a centre."""
+    x, y = centre_px
+    half = side_px / 2
+    return Box(label, confidence, (x - half, y - half, x + half, y + half))
+
+
+def seen(matrix: npt.NDArray[np.float64], places: npt.NDArray[np.float64]) -> list[Box]:
+    """Return the boxes of places on the ground in a frame."""
+    return [person(matrix[:, :2] @ place + matrix[:, 2]) for place in places]
+
+
+def follow(looks: Sequence[Sequence[Box]]) -> list[list[int | None]]:
+    """Return the numbers of a clip whose camera stands over featureless ground."""
+    tracker = ClipTracker(sample_fps=2)
+    blank = np.full((512, 640, 3), 90, dtype=np.uint8)
+    return [tracker.update(blank, boxes) for boxes in looks]
+
+
+def test_camera_motion_is_recovered(ground: Image) -> None:
+    """The motion found carries a look back onto the one before, to within a pixel."""
+    first, second = (
+        pose(turn_deg=0, zoom=1, shift_px=(0, 0)),
+        pose(turn_deg=6, zoom=1.05, shift_px=(25, -40)),
+    )
+    motion = CameraMotion()
+    no_boxes = np.empty((0, 4))
+    assert motion.update(look(ground, first), no_boxes) is None
+    found = motion.update(look(ground, second), no_boxes)
+    assert found is not None
+    places = np.array([[400.0, 300.0], [700.0, 300.0], [550.0, 600.0]])
+    before = places @ first[:, :2].T + first[:, 2]
+    after = places @ second[:, :2].T + second[:, 2]
+    error_px = np.linalg.norm(after @ found[:, :2].T + found[:, 2] - before, axis=1)
+    assert error_px.max() < 1.0
+
+
+def test_camera_motion_is_unknown_without_features() -> None:
+    """Featureless looks give no motion rather than a guess."""
+    motion = CameraMotion()
+    blank = np.full((512, 640, 3), 90, dtype=np.uint8)
+    assert [motion.update(blank, np.empty((0, 4))) for _ in range(2)] == [None, None]
+
+
+def test_camera_motion_ignores_moving_things(ground: Image) -> None:
+    """A large thing that crosses the frame does not pass for the camera's motion."""
+    matrix = pose(turn_deg=0, zoom=1, shift_px=(0, 0))
+    texture = np.random.default_rng(1).integers(0, 255, (300, 300, 3), dtype=np.uint8)
+    motion = CameraMotion()
+    found = None
+    for left in (100, 160):
+        frame = look(ground, matrix)
+        frame[100:400, left : left + 300] = texture
+        found = motion.update(frame, np.array([[left, 100, left + 300, 400]], dtype=np.float64))
+    assert found is not None
+    np.testing.assert_allclose(found, np.eye(2, 3), atol=0.5)
+
+
+def test_standing_people_keep_their_numbers_while_the_camera_turns(ground: Image) -> None:
+    """Numbers stay though between looks every person moves several body widths in the picture."""
+    places = np.array([[450.0, 400.0], [500.0, 500.0], [560.0, 420.0], [620.0, 480.0], [600.0, 380.0]])
+    poses = [pose(turn_deg=5 * i, zoom=1 + 0.02 * i, shift_px=(-18 * i, 12 * i)) for i in range(9)]
+    moved_px = np.linalg.norm(poses[1] @ [560, 420, 1] - poses[0] @ [560, 420, 1])
+    assert moved_px > 14
+    tracker = ClipTracker(sample_fps=2)
+    numbers = [tracker.update(look(ground, matrix), seen(matrix, places)) for matrix in poses]
+    assert [[None] * 5, *[[1, 2, 3, 4, 5]] * 8] == numbers
+
+
+def test_walkers_keep_their_numbers_where_boxes_no_longer_overlap() -> None:
+    """A step of one and a half body widths a look is followed."""
+    looks = [[person((100 + 21 * i, 100)), person((500 - 21 * i, 300))] for i in range(8)]
+    assert [[None, None], *[[1, 2]] * 7] == follow(looks)
+
+
+def test_crossing_walkers_keep_their_numbers() -> None:
+    """Two people who pass each other are told apart by where they were going."""
+    looks = [[person((100 + 8 * i, 200)), person((260 - 8 * i, 218))] for i in range(20)]
+    assert follow(looks)[1:] == [[1, 2]] * 19
+
+
+def test_numbers_do_not_depend_on_the_order_of_boxes() -> None:
+    """A look's boxes may come in any order: the number belongs to the thing."""
+    left, right = (100.0, 100.0), (400.0, 300.0)
+    looks = [[person(left), person(right)], [person(left), person(right)], [person(right), person(left)]]
+    assert follow(looks) == [[None, None], [1, 2], [2, 1]]
+
+
+def test_empty_looks_are_survived_up_to_the_gap() -> None:
+    """A thing missed for a while comes back with its number, and with a new one after too long."""
+    box = [person((300, 200), label="car", side_px=40)]
+    short = follow([box, box, *[[]] * 4, box])
+    assert (short[1], short[-1]) == ([1], [1])
+    long = follow([box, box, *[[]] * 12, box, box])
+    assert (long[1], long[-1]) == ([1], [2])
+
+
+def test_labels_are_never_mixed() -> None:
+    """A car on the very place of a person has its own number."""
+    place = (300.0, 200.0)
+    looks = [[person(place)], [person(place)], [person(place, label="car")], [person(place, label="car")]]
+    assert follow(looks) == [[None], [1], [None], [2]]
+
+
+def test_unsure_boxes_continue_tracks_but_start_none() -> None:
+    """A faint box keeps a known thing alive; alone it is not yet a thing."""
+    sure, faint = person((300, 200), confidence=0.8), person((300, 200), confidence=0.3)
+    assert follow([[sure], [sure], [faint], [faint]]) == [[None], [1], [1], [1]]
+    assert follow([[faint], [faint], [faint]]) == [[None], [None], [None]]
+
+
+def test_numbers_restart_with_each_clip_and_repeat_exactly(ground: Image) -> None:
+    """Two trackers side by side count for themselves, and a clip gives the same numbers again."""
+    places = np.array([[500.0, 450.0], [600.0, 420.0]])
+    poses = [pose(turn_deg=3 * i, zoom=1, shift_px=(-10 * i, 0)) for i in range(5)]
+    first, second = ClipTracker(sample_fps=2), ClipTracker(sample_fps=2)
+    for matrix in poses:
+        frame, boxes = look(ground, matrix), seen(matrix, places)
+        assert first.update(frame, boxes) == second.update(frame, boxes)
+    assert first.update(look(ground, poses[-1]), seen(poses[-1], places)) == [1, 2]
+
+
+def test_a_clip_without_boxes_has_no_numbers() -> None:
+    """Empty looks from first to last are no error."""
+    assert follow([[], [], []]) == [[], [], []]
