@@ -251,7 +251,8 @@ class Ledger:
             outcome: what the step did.
             clips: those it registered, or registered anew.
             files: what became of landed files.
-            opens: (step, subject) of the work that follows.
+            opens: (step, subject) of the work that follows. Where it was done before, it is open
+                again, since what it worked on is new; a worker still at it loses its claim.
 
         Raises:
             LeaseLost: the claim was lost meanwhile; nothing changes.
@@ -261,7 +262,7 @@ class Ledger:
         with writing(self._engine) as connection:
             if not self._change(connection, claim, done):
                 raise LeaseLost(
-                    f"{claim.step} of {claim.subject} was taken over by another worker: this result is dropped"
+                    f"{claim.step} of {claim.subject} was taken over by another worker: its result stands"
                 )
             for clip in clips:
                 row = {"clip_id": clip.id, "started_at": clip.started_at, "body": clip_json(clip)}
@@ -269,6 +270,7 @@ class Ledger:
             for found in files:
                 _settle(connection, found)
             self._open(connection, opens)
+            self._renew(connection, opens)
 
     def fail(self, claim: Claim, error: BaseException | str, *, retry: bool) -> bool:
         """End a try: open the work again with ``retry``, else keep it as failed for a person to see.
@@ -370,6 +372,24 @@ class Ledger:
         }
         rows = [{"step": step, "subject": subject, **fresh} for step, subject in opens]
         return insert_new(connection, tables.work, rows)
+
+    def _renew(self, connection: Connection, opens: Sequence[tuple[str, str]]) -> None:
+        """Open known work again, whoever holds it: what stands upstream of it has changed."""
+        work = tables.work
+        for step, subject in opens:
+            connection.execute(
+                update(work)
+                .where(_is(step, subject), work.c.claim_number > 0)
+                .values(
+                    state=WorkState.OPEN,
+                    claim_number=work.c.claim_number + 1,
+                    attempts=0,
+                    error=None,
+                    outcome=None,
+                    lease_until=None,
+                    updated_at=self._now(),
+                )
+            )
 
     def _free(self, dead: Sequence[str]) -> ColumnElement[bool]:
         """Return the condition for work that can be claimed now."""
