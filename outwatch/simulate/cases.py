@@ -19,7 +19,7 @@ from outwatch.simulate.path import Reporter
 from outwatch.simulate.scenario import CameraModel, PoseNoise
 from outwatch.simulate.shapes import placed
 from outwatch.simulate.terrain import FlatSurface, Surface, read_dem
-from outwatch.simulate.view import Floats, LocalFrame, Pose, View
+from outwatch.simulate.view import Floats, Pose, Site, View
 
 XT2_25MM = Camera(
     name="DJI XT2 25 mm",
@@ -62,7 +62,7 @@ def ground_cases(
     """Return random looks at people on the ground, each with a pose error of its own.
 
     The camera hangs ``height_agl_m`` above the take-off point, with any heading, tilted down by
-    ``depression_deg``; the person stands anywhere in the frame. In a DEM the place is random too.
+    ``depression_deg``; the person stands anywhere in the site. In a DEM the place is random too.
 
     Raises:
         ConfigInvalid: the DEM cannot be read, or from hardly any place in it is ground in view.
@@ -89,7 +89,7 @@ def _case(
     noise: PoseNoise,
 ) -> GroundCase:
     for _ in range(_TRIES):
-        frame, surface = _somewhere(dem, random)
+        site, surface = _somewhere(dem, random)
         pose = Pose(0.0, 0.0, height_agl_m, float(random.uniform(0, 360)), -depression_deg)
         lens = CameraModel()
         view = View(pose, lens.width_px, lens.height_px, XT2_25MM.hfov_deg)
@@ -99,19 +99,19 @@ def _case(
             foot = pose.position_m + depth * view.rays(pixel[None])[0]
             reported = Reporter.of(replace(noise, jitter=0.0), random).report(pose)
             return GroundCase(
-                reported=_sample(reported, frame, lens),
+                reported=_sample(reported, site, lens),
                 camera=XT2_25MM,
                 width_px=lens.width_px,
                 height_px=lens.height_px,
                 box_xyxy_px=_person_box(view, foot, heading_rad=random.uniform(0, 6.28)),
-                true_point=frame.to_geo(*(float(value) for value in foot)),
+                true_point=site.to_geo(*(float(value) for value in foot)),
             )
     raise ConfigInvalid(f"terrain {dem}: no ground in view at {depression_deg} degrees from {_TRIES} places")
 
 
-def _somewhere(dem: Path | None, random: np.random.Generator) -> tuple[LocalFrame, Surface]:
+def _somewhere(dem: Path | None, random: np.random.Generator) -> tuple[Site, Surface]:
     if dem is None:
-        return LocalFrame(*_KOHAT, _KOHAT_ALT_M), FlatSurface()
+        return Site(*_KOHAT, _KOHAT_ALT_M), FlatSurface()
     with rasterio.open(dem) as file:
         west, south, east, north = transform_bounds(file.crs, "EPSG:4326", *file.bounds)
     lat, lon = (
@@ -132,16 +132,16 @@ def _person_box(view: View, foot_m: Floats, *, heading_rad: float) -> tuple[floa
     return float(left), float(top), float(right), float(bottom)
 
 
-def _sample(pose: Pose, frame: LocalFrame, lens: CameraModel) -> TelemetrySample:
+def _sample(pose: Pose, site: Site, lens: CameraModel) -> TelemetrySample:
     return TelemetrySample(
         offset_s=0.0,
         at=None,
-        point=frame.to_geo(pose.east_m, pose.north_m, pose.up_m),
+        point=site.to_geo(pose.east_m, pose.north_m, pose.up_m),
         height_agl_m=pose.up_m,
         heading_deg=pose.heading_deg,
         pitch_deg=pose.pitch_deg,
         roll_deg=pose.roll_deg,
         hfov_deg=XT2_25MM.hfov_deg,
         focal_length_mm=lens.focal_length_mm,
-        home=frame.to_geo(0.0, 0.0, 0.0),
+        home=site.to_geo(0.0, 0.0, 0.0),
     )

@@ -27,7 +27,7 @@ from outwatch.simulate.truth import (
     derive_events,
     truth_json,
 )
-from outwatch.simulate.view import Floats, LocalFrame, Pose, View
+from outwatch.simulate.view import Floats, Pose, Site, View
 from outwatch.simulate.write import open_video, outposts_geojson, srt_block, write_json
 
 _PAINTED_M = 450.0
@@ -66,7 +66,7 @@ def simulate(
     Raises:
         ConfigInvalid: an actor, an outpost or the camera is outside the DEM or under its ground.
     """
-    frame, surface = _ground_of(scenario)
+    site, surface = _ground_of(scenario)
     path, actors = FlightPath.of(scenario), actors_of(scenario)
     reporter = Reporter.of(scenario.noise, np.random.default_rng([scenario.seed, 8]))
     times_s = np.arange(scenario.frame_count) / scenario.fps
@@ -85,20 +85,20 @@ def simulate(
             image, seen = renderer.frame(view_of(scenario, pose), index=index, time_s=time_s)
             write(image)
             reported = _as_written(reporter.report(pose))
-            blocks.append(srt_block(index, reported, scenario=scenario, frame=frame))
+            blocks.append(srt_block(index, reported, scenario=scenario, site=site))
             if index % every == 0:
                 frames.append(TruthFrame(index, time_s, pose, reported, tuple(seen)))
             if progress is not None:
                 progress(index + 1, len(poses))
     telemetry.write_text("\n".join(blocks), encoding="utf-8")
-    events = derive_events(scenario, frames=frames, frame=frame, rules=TruthRules())
-    write_json(truth, truth_json(scenario, frames=frames, events=events, frame=frame))
+    events = derive_events(scenario, frames=frames, site=site, rules=TruthRules())
+    write_json(truth, truth_json(scenario, frames=frames, events=events, site=site))
     outposts = out_dir / "outposts.geojson"
-    write_json(outposts, outposts_geojson(scenario, frame))
+    write_json(outposts, outposts_geojson(scenario, site))
     dem = scenario.terrain.dem
     if dem is None and isinstance(surface, GridSurface):
         dem = out_dir / f"{scenario.name}.dem.tif"
-        write_dem(dem, frame=frame, surface=surface)
+        write_dem(dem, site=site, surface=surface)
     log.info("flight_simulated", scenario=scenario.name, frames=len(poses), events=len(events))
     return SimulatedFlight(video, telemetry, truth, outposts, dem, len(poses), events)
 
@@ -120,16 +120,16 @@ def _as_written(pose: Pose) -> Pose:
     )
 
 
-def _ground_of(scenario: Scenario) -> tuple[LocalFrame, Surface]:
+def _ground_of(scenario: Scenario) -> tuple[Site, Surface]:
     origin, terrain = scenario.origin, scenario.terrain
     if terrain.dem is not None:
         return read_dem(terrain.dem, lat_deg=origin.lat_deg, lon_deg=origin.lon_deg)
-    frame = LocalFrame(origin.lat_deg, origin.lon_deg, terrain.height_m)
+    site = Site(origin.lat_deg, origin.lon_deg, terrain.height_m)
     if terrain.relief_m > 0:
-        return frame, invent_relief(
+        return site, invent_relief(
             relief_m=terrain.relief_m, scale_m=terrain.relief_scale_m, seed=scenario.seed
         )
-    return frame, FlatSurface()
+    return site, FlatSurface()
 
 
 def _check_ground(scenario: Scenario, *, surface: Surface, poses: list[Pose], actors: list[Actor]) -> None:

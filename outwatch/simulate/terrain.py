@@ -19,7 +19,7 @@ from rasterio.errors import RasterioIOError
 from rasterio.vrt import WarpedVRT
 
 from outwatch.domain.errors import ConfigInvalid
-from outwatch.simulate.view import Floats, LocalFrame
+from outwatch.simulate.view import Floats, Site
 
 _REACH_M = 3000.0
 """Ground read around the take-off point: beyond what a camera tilted 15 degrees sees from 600 m."""
@@ -125,17 +125,17 @@ def invent_relief(*, relief_m: float, scale_m: float, seed: int, reach_m: float 
     return GridSurface(heights, -half, half, _RELIEF_STEP_M, _RELIEF_STEP_M)
 
 
-def read_dem(path: Path, *, lat_deg: float, lon_deg: float) -> tuple[LocalFrame, GridSurface]:
+def read_dem(path: Path, *, lat_deg: float, lon_deg: float) -> tuple[Site, GridSurface]:
     """Read a DEM around a take-off point.
 
     Returns:
-        The local frame with the DEM's height at the take-off point, and the surface in it.
+        The local site with the DEM's height at the take-off point, and the surface in it.
 
     Raises:
         ConfigInvalid: the file cannot be read, or the take-off point is outside it.
     """
-    frame = LocalFrame(lat_deg, lon_deg, 0.0)
-    per_lon, per_lat = frame.metres_per_degree
+    site = Site(lat_deg, lon_deg, 0.0)
+    per_lon, per_lat = site.metres_per_degree
     try:
         with rasterio.open(path) as raw, WarpedVRT(raw, crs="EPSG:4326") as dem:
             step_lon, step_lat = dem.transform.a, -dem.transform.e
@@ -147,13 +147,13 @@ def read_dem(path: Path, *, lat_deg: float, lon_deg: float) -> tuple[LocalFrame,
             first_lat = dem.transform.f - (rows[0] + 0.5) * step_lat
     except RasterioIOError as error:
         raise ConfigInvalid(f"terrain.dem {path} cannot be read: {error}") from error
-    west, north = frame.to_local(first_lat, first_lon)
+    west, north = site.to_local(first_lat, first_lon)
     grid = GridSurface(heights, west, north, step_lon * per_lon, step_lat * per_lat)
     alt_m = float(grid.heights_m(np.zeros(1), np.zeros(1))[0]) if min(heights.shape) > 1 else math.nan
     if not math.isfinite(alt_m):
         raise ConfigInvalid(f"origin {lat_deg:.5f}, {lon_deg:.5f} is outside the DEM {path}")
     ground = GridSurface(heights - alt_m, west, north, grid.step_east_m, grid.step_north_m)
-    return LocalFrame(lat_deg, lon_deg, alt_m), ground
+    return Site(lat_deg, lon_deg, alt_m), ground
 
 
 def _around(middle: float, *, reach: float, size: int) -> tuple[int, int]:
@@ -162,11 +162,11 @@ def _around(middle: float, *, reach: float, size: int) -> tuple[int, int]:
     return start, max(start, min(size, math.ceil(middle + reach)))
 
 
-def write_dem(path: Path, *, frame: LocalFrame, surface: GridSurface) -> None:
+def write_dem(path: Path, *, site: Site, surface: GridSurface) -> None:
     """Write a surface as a GeoTIFF of heights above mean sea level on WGS 84, deflated float32."""
-    per_lon, per_lat = frame.metres_per_degree
+    per_lon, per_lat = site.metres_per_degree
     step_lon, step_lat = surface.step_east_m / per_lon, surface.step_north_m / per_lat
-    corner = frame.to_geo(surface.west_m, surface.north_m, 0.0)
+    corner = site.to_geo(surface.west_m, surface.north_m, 0.0)
     transform = Affine(
         step_lon, 0.0, corner.lon_deg - step_lon / 2, 0.0, -step_lat, corner.lat_deg + step_lat / 2
     )
@@ -184,4 +184,4 @@ def write_dem(path: Path, *, frame: LocalFrame, surface: GridSurface) -> None:
         compress="deflate",
         predictor=3,
     ) as file:
-        file.write((surface.heights + frame.alt_m).astype(np.float32), 1)
+        file.write((surface.heights + site.alt_m).astype(np.float32), 1)

@@ -17,7 +17,7 @@ import numpy as np
 from outwatch.domain.types import EventKind
 from outwatch.simulate.render import Seen
 from outwatch.simulate.scenario import OutpostSite, Scenario
-from outwatch.simulate.view import Floats, LocalFrame, Pose
+from outwatch.simulate.view import Floats, Pose, Site
 
 TRUTH_INTERVAL_S = 0.5
 """Time between frames of the truth: that of the real footage's truth."""
@@ -71,7 +71,7 @@ class _Sighting:
 
 
 def derive_events(
-    scenario: Scenario, *, frames: Sequence[TruthFrame], frame: LocalFrame, rules: TruthRules
+    scenario: Scenario, *, frames: Sequence[TruthFrame], site: Site, rules: TruthRules
 ) -> tuple[TruthEvent, ...]:
     """Return the events that a faultless observer of the frames would report, in order of start."""
     events: list[TruthEvent] = []
@@ -89,7 +89,7 @@ def derive_events(
         ):
             lasting = [sighting for sighting in sightings if len(sighting.places_m) >= minimum]
             events += [
-                _event(kind, outpost, spell, frame)
+                _event(kind, outpost, spell, site)
                 for spell in _spells(lasting, rules.max_gap_s)
                 if spell[-1].offset_s - spell[0].offset_s >= duration_s
             ]
@@ -129,12 +129,10 @@ def _spells(sightings: Sequence[_Sighting], max_gap_s: float) -> list[list[_Sigh
     return spells
 
 
-def _event(
-    kind: EventKind, outpost: OutpostSite, spell: Sequence[_Sighting], frame: LocalFrame
-) -> TruthEvent:
+def _event(kind: EventKind, outpost: OutpostSite, spell: Sequence[_Sighting], site: Site) -> TruthEvent:
     counts = [len(sighting.places_m) for sighting in spell]
     east, north = np.concatenate([sighting.places_m for sighting in spell]).mean(axis=0)
-    point = frame.to_geo(float(east), float(north), 0.0)
+    point = site.to_geo(float(east), float(north), 0.0)
     return TruthEvent(
         kind=kind,
         outpost_id=outpost.id,
@@ -154,7 +152,7 @@ def truth_json(
     *,
     frames: Sequence[TruthFrame],
     events: Sequence[TruthEvent],
-    frame: LocalFrame,
+    site: Site,
 ) -> dict[str, Any]:
     """Return the truth as plain values for JSON."""
     return {
@@ -171,21 +169,21 @@ def truth_json(
             {
                 "index": item.index,
                 "offset_s": item.offset_s,
-                "true_pose": _pose_json(item.true_pose, frame),
-                "reported_pose": _pose_json(item.reported_pose, frame),
-                "actors": [_seen_json(seen, frame) for seen in item.seen],
+                "true_pose": _pose_json(item.true_pose, site),
+                "reported_pose": _pose_json(item.reported_pose, site),
+                "actors": [_seen_json(seen, site) for seen in item.seen],
             }
             for item in frames
         ],
     }
 
 
-def _pose_json(pose: Pose, frame: LocalFrame) -> dict[str, float]:
-    point = frame.to_geo(pose.east_m, pose.north_m, pose.up_m)
+def _pose_json(pose: Pose, site: Site) -> dict[str, float]:
+    point = site.to_geo(pose.east_m, pose.north_m, pose.up_m)
     return {
         "lat_deg": round(point.lat_deg, 9),
         "lon_deg": round(point.lon_deg, 9),
-        "alt_m": round(frame.alt_m + pose.up_m, 4),
+        "alt_m": round(site.alt_m + pose.up_m, 4),
         "height_agl_m": round(pose.up_m, 4),
         "heading_deg": round(pose.heading_deg, 5),
         "pitch_deg": round(pose.pitch_deg, 5),
@@ -193,14 +191,14 @@ def _pose_json(pose: Pose, frame: LocalFrame) -> dict[str, float]:
     }
 
 
-def _seen_json(seen: Seen, frame: LocalFrame) -> dict[str, Any]:
+def _seen_json(seen: Seen, site: Site) -> dict[str, Any]:
     east, north, up = (float(value) for value in seen.place_m)
-    point = frame.to_geo(east, north, up)
+    point = site.to_geo(east, north, up)
     return {
         "label": seen.label,
         "lat_deg": round(point.lat_deg, 9),
         "lon_deg": round(point.lon_deg, 9),
-        "alt_m": round(frame.alt_m + up, 4),
+        "alt_m": round(site.alt_m + up, 4),
         "box_xyxy_px": None if seen.box_xyxy_px is None else [round(edge, 3) for edge in seen.box_xyxy_px],
         "visible_fraction": round(seen.visible_fraction, 3),
     }

@@ -42,8 +42,8 @@ class Pose:
 
 
 @dataclass(frozen=True, slots=True)
-class LocalFrame:
-    """Metres around the take-off point, by the ellipsoid's radii there.
+class Site:
+    """A flat map of metres around the take-off point, by the ellipsoid's radii there.
 
     Within 1 km this is a tangent plane to 0.2 m at 35 degrees of latitude: the convergence of the
     meridians and the curvature of the earth are left out, on the way there and back alike.

@@ -18,7 +18,7 @@ import av
 
 from outwatch.domain.types import Image
 from outwatch.simulate.scenario import Scenario
-from outwatch.simulate.view import LocalFrame, Pose
+from outwatch.simulate.view import Pose, Site
 
 _CRF = "24"
 """About the bit rate of the real thermal footage (0.5 Mbit/s at 640x512)."""
@@ -61,11 +61,11 @@ def open_video(path: Path, *, scenario: Scenario) -> Iterator[VideoWriter]:
         container.mux(stream.encode(None))
 
 
-def srt_block(index: int, pose: Pose, *, scenario: Scenario, frame: LocalFrame) -> str:
+def srt_block(index: int, pose: Pose, *, scenario: Scenario, site: Site) -> str:
     """Return the subtitle of one frame in the layout of DJI aircraft, with local time and no zone."""
     start_s, end_s = index / scenario.fps, (index + 1) / scenario.fps
     local = scenario.start_utc.astimezone(ZoneInfo(scenario.time_zone)) + timedelta(seconds=start_s)
-    point = frame.to_geo(pose.east_m, pose.north_m, 0.0)
+    point = site.to_geo(pose.east_m, pose.north_m, 0.0)
     return (
         f"{index + 1}\n"
         f"{_srt_time(start_s)} --> {_srt_time(end_s)}\n"
@@ -73,7 +73,7 @@ def srt_block(index: int, pose: Pose, *, scenario: Scenario, frame: LocalFrame) 
         f"{_milliseconds(local)}\n"
         f"[focal_len: {scenario.camera.focal_length_mm:.2f}] "
         f"[latitude: {point.lat_deg:.6f}] [longitude: {point.lon_deg:.6f}] "
-        f"[rel_alt: {pose.up_m:.3f} abs_alt: {frame.alt_m + pose.up_m:.3f}] "
+        f"[rel_alt: {pose.up_m:.3f} abs_alt: {site.alt_m + pose.up_m:.3f}] "
         f"[gb_yaw: {pose.heading_deg:.1f} gb_pitch: {pose.pitch_deg:.1f} gb_roll: {pose.roll_deg:.1f}] "
         "</font>\n"
     )
@@ -89,11 +89,11 @@ def _milliseconds(at: datetime) -> str:
     return f"{at:%Y-%m-%d %H:%M:%S}.{at.microsecond // 1000:03d}"
 
 
-def outposts_geojson(scenario: Scenario, frame: LocalFrame) -> dict[str, Any]:
+def outposts_geojson(scenario: Scenario, site: Site) -> dict[str, Any]:
     """Return the scenario's outposts as the GeoJSON that Outwatch is set up with."""
     features = []
     for outpost in scenario.outposts:
-        point = frame.to_geo(outpost.east_m, outpost.north_m, 0.0)
+        point = site.to_geo(outpost.east_m, outpost.north_m, 0.0)
         features.append(
             {
                 "type": "Feature",
