@@ -90,9 +90,11 @@ def _group(group: People, random: np.random.Generator) -> list[Actor]:
     members = []
     for number in range(group.count):
         angle = turn + number * _GOLDEN_RAD
-        radius_m = group.spread_m * math.sqrt((number + 0.5) / group.count) if group.count > 1 else 0.0
-        offset = np.array([radius_m * math.sin(angle), radius_m * math.cos(angle)])
+        radius_m = group.spread_m * math.sqrt((number + 0.5) / group.count)
+        offset = radius_m * np.array([math.sin(angle), math.cos(angle)])
         offset += random.uniform(-0.15, 0.15, 2) * spacing_m
+        if group.count == 1:
+            offset[:] = 0.0
         track = _member_track(group, offset, spacing_m, random)
         members.append(_person(track, random))
     return members
