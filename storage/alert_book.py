@@ -181,7 +181,7 @@ class AlertBook:
         return True
 
     def failed(
-        self, delivery: Delivery, error: BaseException | str, next_attempt_at: datetime | None
+        self, delivery: Delivery, error: BaseException | str, *, next_attempt_at: datetime | None
     ) -> bool:
         """Record that a channel did not take the message.
 

@@ -107,7 +107,9 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     if not rows:
         return 0
     statement = _insert(connection, table).values([dict(row) for row in rows])
-    return connection.execute(statement.on_conflict_do_nothing()).rowcount
+    # Drivers do not agree on the row count of an insert; returned rows can be counted.
+    inserted = statement.on_conflict_do_nothing().returning(*table.primary_key)
+    return len(connection.execute(inserted).all())
 
 
 def upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None:

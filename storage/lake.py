@@ -88,7 +88,7 @@ class Lake:
             ValueError: the table has another schema.
         """
         expected = schema_of(table_name)
-        if not table.schema.equals(expected):
+        if not table.schema.equals(expected, check_metadata=True):
             raise ValueError(f"table for {table_name!r}: expected {expected}, found {table.schema}")
         key = keys.lake(table_name, dt=dt, name=name)
         self._store.put(key, parquet_bytes(table, software=self._software, metadata=metadata))

@@ -453,6 +453,14 @@ def _file(row: Row[Any]) -> LandedFile:
     return LandedFile(**{**row._mapping, "outcome": FileState(row.outcome)})
 
 
+def _outcome(body: Mapping[str, Any]) -> Outcome:
+    # JSON has lists where the domain has tuples.
+    values: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in body.items()
+    }
+    return Outcome(**values)
+
+
 def _work(row: Row[Any]) -> Work:
     return Work(
         step=row.step,
@@ -462,7 +470,7 @@ def _work(row: Row[Any]) -> Work:
         lease_until=row.lease_until,
         attempts=row.attempts,
         error=row.error,
-        outcome=row.outcome and Outcome(**{**row.outcome, "outputs": tuple(row.outcome["outputs"])}),
+        outcome=None if row.outcome is None else _outcome(row.outcome),
         opened_at=row.opened_at,
         updated_at=row.updated_at,
     )
