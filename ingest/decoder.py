@@ -15,6 +15,7 @@ import importlib
 import json
 import os
 import pkgutil
+import re
 import sys
 from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass, field
@@ -59,6 +60,9 @@ GAP_MIN_S, GAP_INTERVALS = 0.5, 3.0
 the picture for about 0.2 s while their shutter recalibrates."""
 CHROMA_SAMPLES, CHROMA_EVERY_S, CHROMA_SIZE_PX = 12, 1.0, (160, 120)
 """Frames looked at to tell thermal from RGB, how far apart, and the size they are shrunk to."""
+SOUND_RUNS_ON_S = 0.5
+"""Where a container states one length for sound and pictures, the sound may be longer by so much."""
+_TAGGED_DURATION = re.compile(r"(\d{1,4}):(\d\d):(\d\d\.\d{1,9})", re.ASCII)
 CHROMA_NEUTRAL, CHROMA_FLAT = 128, 6
 """Value of a grey pixel's chroma, and how far coding noise takes it (measured: 1 on thermal video)."""
 
@@ -206,7 +210,7 @@ def decode(
     interval_s = 1 / _rate_hz(stream)
     for frame in _frames(container, stream, tally=tally, limits=limits, beat=beat):
         _check_size(frame.width, frame.height, max_pixels=limits.max_pixels)
-        at = None if frame.pts is None or frame.time_base is None else frame.pts * frame.time_base
+        at = None if frame.pts is None or stream.time_base is None else frame.pts * stream.time_base
         if tally.frames_read == 0:
             first = at
             tally.first_s = float(at or 0)
@@ -291,10 +295,10 @@ def _drained(context: av.VideoCodecContext, *, tally: Tally) -> Iterator[av.Vide
 
 def _offset_s(at: Fraction | None, first: Fraction | None, *, tally: Tally, interval_s: float) -> float:
     """Return a frame's time from the first frame, which never runs back."""
-    expected_s = tally.last_offset_s + interval_s
+    expected_s = round(tally.last_offset_s + interval_s, 6)
     if at is None or first is None:
         return expected_s
-    offset_s = float(at - first)
+    offset_s = round(float(at - first), 6)
     if offset_s <= tally.last_offset_s:
         tally.backward += 1
         return expected_s
@@ -410,17 +414,24 @@ def _rate_hz(stream: av.VideoStream) -> float:
 
 
 def _duration_s(container: av.container.InputContainer, stream: av.VideoStream) -> float | None:
+    """Return the declared length of the pictures, of the whole file where that is all there is."""
     if stream.duration and stream.time_base:
         return float(stream.duration * stream.time_base)
-    return container.duration / 1_000_000 if container.duration else None
+    if tagged := _TAGGED_DURATION.fullmatch(stream.metadata.get("DURATION", "")):  # Matroska
+        hours, minutes, seconds = map(float, tagged.groups())
+        return hours * 3600 + minutes * 60 + seconds
+    if not container.duration:
+        return None
+    return container.duration / 1_000_000 - (SOUND_RUNS_ON_S if container.streams.audio else 0.0)
 
 
 def _keep_subtitle(packet: av.Packet[Any], *, tally: Tally) -> None:
     data = bytes(packet)
-    if packet.pts is None or not data or tally.subtitle_bytes + len(data) > MAX_SUBTITLE_BYTES:
-        return
     if packet.stream.codec_context.name == "mov_text":  # two bytes of length precede the text
         data = data[2 : 2 + int.from_bytes(data[:2], "big")]
+    # MP4 fills the time between texts with empty ones.
+    if packet.pts is None or not data or tally.subtitle_bytes + len(data) > MAX_SUBTITLE_BYTES:
+        return
     tally.subtitle_bytes += len(data)
     start_s = float(packet.pts * packet.time_base)
     duration_s = float((packet.duration or 0) * packet.time_base)
@@ -461,7 +472,9 @@ def _not_opened(head: bytes, error: Any) -> RefusedError:
     )
     if begins_as_video:
         return RefusedError(
-            "corrupt", f"begins as a video but cannot be opened ({error.strerror}): copy it again"
+            "corrupt",
+            f"begins as a video but its index cannot be read ({error.strerror}): the recording was cut off or"
+            " damaged; copy it again from the card, or repair it with the aircraft",
         )
     return RefusedError(
         "unsupported",

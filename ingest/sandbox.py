@@ -155,14 +155,15 @@ def converse(path: Path, *, task: Mapping[str, object], limits: Limits) -> Itera
 def isolation(limits: Limits) -> tuple[str, ...]:
     """Return which parts of the confinement take hold on this machine, for ``doctor``."""
     with Path(os.devnull).open("rb") as nothing:
-        for kind, payload in _exchange(nothing, name="isolation", task={"mode": "isolation"}, limits=limits):
+        task = {"mode": "isolation"}
+        for kind, payload in _exchange(nothing.fileno(), name="isolation", task=task, limits=limits):
             if kind == REPORT:
                 return tuple(map(str, json.loads(bytes(payload))["holds"]))
     raise CorruptClip("isolation: the decoder gave no report")  # pragma: no cover - _exchange raises first
 
 
 def _exchange(
-    file: IO[bytes], *, name: str, task: Mapping[str, object], limits: Limits
+    file: int, *, name: str, task: Mapping[str, object], limits: Limits
 ) -> Iterator[tuple[bytes, memoryview]]:
     with _child(file, task=task, limits=limits) as process:
         assert process.stdout is not None  # noqa: S101 - for the type checker: stdout=PIPE
@@ -180,7 +181,7 @@ def _exchange(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[IO[bytes]]:
+def _opened(path: Path) -> Iterator[int]:
     """Open a regular file for reading, and nothing else: neither links, devices nor pipes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -188,19 +189,19 @@ def _opened(path: Path) -> Iterator[IO[bytes]]:
         if path.is_symlink():
             raise UnsupportedFormat(f"{path.name} is a symbolic link: hand in the file itself") from error
         raise CorruptClip(f"{path.name} cannot be opened: {error.strerror}") from error
-    with os.fdopen(descriptor, "rb") as file:
+    try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
             raise UnsupportedFormat(f"{path.name} is no regular file: hand in the video file itself")
         if status.st_size == 0:
             raise CorruptClip(f"{path.name} is empty (0 bytes): copy it again from the card")
-        yield file
+        yield descriptor
+    finally:
+        os.close(descriptor)
 
 
 @contextmanager
-def _child(
-    file: IO[bytes], *, task: Mapping[str, object], limits: Limits
-) -> Iterator[subprocess.Popen[bytes]]:
+def _child(file: int, *, task: Mapping[str, object], limits: Limits) -> Iterator[subprocess.Popen[bytes]]:
     request = {**task, "limits": asdict(limits), "parent_pid": os.getpid()}
     process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, arguments as a list
         [sys.executable, "-P", "-s", "-B", "-m", "ingest.decoder", json.dumps(request)],

@@ -25,8 +25,9 @@ COLOURED_SHARE_RGB = 0.001
 a thermal picture in false colours counts as RGB, for which the camera must be named."""
 EARLIEST_CREATION = datetime(2000, 1, 1, tzinfo=UTC)
 """Earlier creation times are unset clocks: containers count from 1904 or 1970."""
-SHORTER_S = 0.5
-"""A declared duration may exceed the pictures' by so much: it counts the sound and is rounded."""
+SHORTER_INTERVALS = 1.5
+"""A declared duration is rounded and may exceed the pictures' by one frame, not by two."""
+_CUT = "the file is cut short or damaged, copy it again"
 TS_PACKET_BYTES = (188, 192, 204)
 """Sizes of MPEG transport stream packets: plain, with a timestamp, with error correction."""
 
@@ -162,17 +163,17 @@ def _completeness(report: Mapping[str, Any], *, size_bytes: int) -> Completeness
 
 def _shortcomings(report: Mapping[str, Any], *, size_bytes: int) -> Iterator[str]:
     """Yield, in an operator's words, what is missing or damaged."""
-    read, read_s, length_s = report["frames_read"], report["duration_read_s"], report["duration_declared_s"]
-    if (declared := report["frames_declared"]) is not None:
-        expected = declared - report["discarded"]
-        if read < expected:
-            yield f"only {read} of {expected} frames can be read: the file is cut short, copy it again"
-    elif length_s is not None and read_s < length_s - SHORTER_S:
-        yield f"only {read_s:.1f} of {length_s:.1f} s can be read: the file is cut short, copy it again"
+    read, lost, read_s = report["frames_read"], report["lost"], report["duration_read_s"]
+    declared, length_s = report["frames_declared"], report["duration_declared_s"]
+    expected = None if declared is None else declared - report["discarded"]
+    if expected is not None and read + lost < expected:
+        yield f"only {read} of {expected} frames can be read: {_CUT}"
+    if expected is None and length_s and read_s < length_s - SHORTER_INTERVALS / report["rate_hz"]:
+        yield f"only {read_s:.1f} of {length_s:.1f} s can be read: {_CUT}"
     if report["container"] == "mpegts" and all(size_bytes % packet for packet in TS_PACKET_BYTES):
-        yield "the file ends amid a packet: it is cut short, copy it again"
-    if damaged := report["marked"] + report["lost"]:
-        yield f"{damaged} damaged frames, {report['lost']} of them beyond reading"
+        yield f"the file ends amid a packet: {_CUT}"
+    if damaged := report["marked"] + lost:
+        yield f"{damaged} damaged frames, {lost} of them beyond reading"
     if report["read_error"]:
         yield f"reading stopped before the end ({report['read_error']})"
     if gaps := report["gaps"]:

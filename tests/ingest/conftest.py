@@ -31,7 +31,7 @@ def samples() -> Path:
     return Path(folder)
 
 
-def picture(number: int, *, grey: bool = False) -> np.ndarray:
+def moving_picture(number: int, *, grey: bool = False) -> np.ndarray:
     """Return a textured picture that moves with its number: (128, 160, 3), uint8, BGR."""
     noise = np.random.default_rng(1).integers(0, 255, (HEIGHT_PX // 8, WIDTH_PX // 8, 3), dtype=np.uint8)
     image = np.roll(np.kron(noise, np.ones((8, 8, 1), dtype=np.uint8)), (2 * number, number), (0, 1))
@@ -61,11 +61,17 @@ def write_clip(
         stream.thread_count = 1
         stream.time_base = Fraction(1, fps)
         for number, time in enumerate(times or range(frames)):
-            frame = av.VideoFrame.from_ndarray(picture(number, grey=grey), format="bgr24")
+            frame = av.VideoFrame.from_ndarray(moving_picture(number, grey=grey), format="bgr24")
             frame.pts, frame.time_base = time, Fraction(1, fps)
             container.mux(stream.encode(frame))
         container.mux(stream.encode())
     return path
+
+
+@pytest.fixture
+def picture() -> Callable[..., np.ndarray]:
+    """What ``clip`` shows at a number."""
+    return moving_picture
 
 
 @pytest.fixture
