@@ -150,9 +150,11 @@ def _vehicle_happenings(
     """Return the lasting happenings of vehicles near an outpost, all vehicles of a look together."""
     odds = watch.p_inside([vehicle.fix for vehicle in vehicles])
     near = [v for v, p in zip(vehicles, odds.tolist(), strict=True) if p >= thresholds.min_p_inside]
+    steady = {vehicle.frame_index for vehicle in _without_flicker(near, watch, looks)}
+    # Lasting vehicles make the event; what flickers beside them is likelier a vehicle half missed.
     return _happenings(
         VEHICLE,
-        [watch.sighting(members) for members in by_look(_without_flicker(near, watch, looks))],
+        [watch.sighting(members) for members in by_look(near) if members[0].frame_index in steady],
         watch=watch,
         thresholds=thresholds,
         min_duration=thresholds.vehicle_min_duration,

@@ -1,0 +1,186 @@
+"""What single looks show near an outpost, and which sightings belong to one happening.
+
+Belongs here: places around an outpost, the odds of being near it, and the chaining of sightings
+over time. Not here: what is counted and what is an event (``detection/rules.py``).
+
+Everything in a frame shares the error of that frame's pose, and frames share most of it too, so
+errors do not average out: wherever several fixes stand for one place, the most central of them is
+taken with its own ellipse, never a mean with a smaller one.
+"""
+
+from __future__ import annotations
+
+import math
+from bisect import bisect_left, bisect_right
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+import shapely
+
+from outwatch.domain.geometry import LocalFrame, centre, p_within
+from outwatch.domain.types import Coverage, Detection, GeoPoint, GroundFix, Outpost
+
+FloatArray = npt.NDArray[np.float64]
+
+MIN_LOOKS = 3
+"""Looks that must agree: a false detection rarely comes three times at one place."""
+CERTAIN_RADII = 3.0
+"""A 0.9 radius is 2.1 sigma of the worst axis: three of them, 6.4 sigma, are beyond doubt."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sighting:
+    """What one look shows of a kind near an outpost; the place is in metres around the outpost."""
+
+    members: tuple[Detection, ...]
+    fix: GroundFix
+    place_m: tuple[float, float]
+
+    @property
+    def at(self) -> datetime:
+        """Return the look's time."""
+        return self.members[0].at
+
+    @property
+    def confidence(self) -> float:
+        """Return the members' mean confidence."""
+        return math.fsum(member.confidence for member in self.members) / len(self.members)
+
+
+class Watch:
+    """An outpost with the map around it and the looks of one clip."""
+
+    def __init__(self, outpost: Outpost, looks: Sequence[Coverage]) -> None:
+        self.outpost = outpost
+        self.centre = centre(outpost.geometry)
+        self._frame = LocalFrame.at(self.centre)
+        self._local = self._frame.project(outpost.geometry)
+        located = [look for look in looks if look.footprint is not None]
+        self._times = [look.at for look in located]
+        self._footprints = np.array([look.footprint for look in located], dtype=object)
+
+    def places_m(self, fixes: Sequence[GroundFix]) -> FloatArray:
+        """Return the fixes' places in metres east and north of the outpost, shape (n, 2)."""
+        points = [place_of(fix) for fix in fixes]
+        return np.column_stack(self._frame.to_local([p.lat_deg for p in points], [p.lon_deg for p in points]))
+
+    def p_inside(self, fixes: Sequence[GroundFix]) -> FloatArray:
+        """Return the probability that each fix's true place is within the watch radius, shape (n,)."""
+        if not fixes:
+            return np.empty(0)
+        gaps_m = shapely.distance(shapely.points(self.places_m(fixes)), self._local)
+        gaps_m -= self.outpost.watch_radius_m
+        doubts_m = np.array([CERTAIN_RADII * (fix.error_radius_m or 0.0) for fix in fixes])
+        odds = np.where(gaps_m <= 0, 1.0, 0.0)
+        for index in np.flatnonzero(abs(gaps_m) <= doubts_m).tolist():
+            odds[index] = p_within(
+                place_of(fixes[index]),
+                fixes[index].error_ellipse,
+                geometry=self.outpost.geometry,
+                radius_m=self.outpost.watch_radius_m,
+            )
+        return odds
+
+    def could_reach(self, fixes: Sequence[GroundFix]) -> bool:
+        """Return whether any fix may be near, cheaply and never wrongly no."""
+        points = [place_of(fix) for fix in fixes]
+        lats, lons = [p.lat_deg for p in points], [p.lon_deg for p in points]
+        around = self._frame.project(shapely.box(min(lons), min(lats), max(lons), max(lats)))
+        doubt_m = CERTAIN_RADII * max(fix.error_radius_m or 0.0 for fix in fixes)
+        return bool(self._local.distance(around) <= self.outpost.watch_radius_m + doubt_m)
+
+    def sighting(self, members: Sequence[Detection]) -> Sighting:
+        """Return what one look shows; the most central member says where."""
+        places_m = self.places_m([member.fix for member in members])
+        index = _medoid(places_m)
+        east_m, north_m = places_m[index].tolist()
+        return Sighting(tuple(members), members[index].fix, (east_m, north_m))
+
+    def presence(self, sightings: Sequence[Sighting], *, start: datetime, end: datetime) -> float:
+        """Return the share of the looks at their place, from start to end, that show them."""
+        seen, looked = self._seen_and_looked(sightings)
+        return _count(seen, start, end) / _count(looked, start, end)
+
+    def lasts(self, run: Sequence[Sighting], *, min_duration: timedelta, min_presence: float) -> bool:
+        """Return whether a run has a part of the least duration that is dense enough."""
+        seen, looked = self._seen_and_looked(run)
+        return any(
+            _count(seen, start, start + min_duration)
+            >= min_presence * _count(looked, start, start + min_duration)
+            for start in seen
+            if start + min_duration <= seen[-1]
+        )
+
+    def _seen_and_looked(self, sightings: Sequence[Sighting]) -> tuple[list[datetime], list[datetime]]:
+        """Return the times of the looks that show the sightings, and of all that cover their place."""
+        place = place_of(most_central(sightings).fix)
+        seen = {sighting.at for sighting in sightings}
+        if not self._times:
+            return sorted(seen), sorted(seen)
+        covered = shapely.contains_xy(self._footprints, place.lon_deg, place.lat_deg)
+        looked = {at for at, inside in zip(self._times, covered.tolist(), strict=True) if inside}
+        return sorted(seen), sorted(seen | looked)
+
+
+def link(sightings: Sequence[Sighting], *, gap: timedelta, reach_m: float) -> list[list[Sighting]]:
+    """Chain sightings, in order of time: each joins the nearest chain that is recent and near enough."""
+    chains: list[list[Sighting]] = []
+    for sighting in sightings:
+        candidates = [
+            (math.dist(chain[-1].place_m, sighting.place_m), index)
+            for index, chain in enumerate(chains)
+            if sighting.at - chain[-1].at <= gap
+        ]
+        away_m, nearest = min(candidates, default=(math.inf, -1))
+        if candidates and away_m <= reach_m:
+            chains[nearest].append(sighting)
+        else:
+            chains.append([sighting])
+    return chains
+
+
+def largest_by_look(sightings: Sequence[Sighting]) -> list[Sighting]:
+    """Return the largest sighting of each look, the first of equals, in order of time."""
+    largest: dict[datetime, Sighting] = {}
+    for sighting in sightings:
+        held = largest.setdefault(sighting.at, sighting)
+        if len(sighting.members) > len(held.members):
+            largest[sighting.at] = sighting
+    return [largest[at] for at in sorted(largest)]
+
+
+def most_central(sightings: Sequence[Sighting]) -> Sighting:
+    """Return the sighting nearest to the median place."""
+    return sightings[_medoid(np.array([sighting.place_m for sighting in sightings]))]
+
+
+def by_look(detections: Sequence[Detection]) -> list[list[Detection]]:
+    """Return the detections of each look, in order of time and box."""
+    looks: defaultdict[int, list[Detection]] = defaultdict(list)
+    for detection in sorted(detections, key=lambda d: (d.frame_index, d.box_xyxy_px, d.label)):
+        looks[detection.frame_index].append(detection)
+    return list(looks.values())
+
+
+def place_of(fix: GroundFix) -> GeoPoint:
+    """Return a fix's place.
+
+    Raises:
+        ValueError: it has none.
+    """
+    if fix.point is None:
+        raise ValueError(f"a place is needed, found a fix without one: {fix.reason_if_none}")
+    return fix.point
+
+
+def _medoid(places_m: FloatArray) -> int:
+    """Return the row, of shape (n, 2), that is nearest to the median of each column."""
+    return int(np.hypot(*(places_m - np.median(places_m, axis=0)).T).argmin())
+
+
+def _count(times: Sequence[datetime], start: datetime, end: datetime) -> int:
+    return bisect_right(times, end) - bisect_left(times, start)
