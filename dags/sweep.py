@@ -1,4 +1,4 @@
-"""Keep house: adopt files put straight into ``landing/``, free the work of dead workers, clear partial writes.
+"""Keep house: adopt files put straight into ``landing/``, free dead workers' work, clear partial writes.
 
 **Wakes** every ten minutes. Assets may be lost, doubled or merged and workers may die; the ledger
 knows what is open, and this DAG makes it true again. **Safe to run** at any time, beside anything.

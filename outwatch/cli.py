@@ -27,7 +27,7 @@ from outwatch.domain.errors import OutwatchError
 from outwatch.domain.types import Outcome
 from outwatch.pipeline import queries, registration, runner, steps, wiring
 from outwatch.settings import load_settings
-from outwatch.tables import events_table
+from outwatch.tables import show_events
 
 app = typer.Typer(
     help="Keep watch over places: footage in; events, evidence and alerts out.",
@@ -53,7 +53,9 @@ def _pipeline() -> Iterator[wiring.Pipeline]:
 
 @app.callback()
 def configure(
-    verbose: Annotated[bool, typer.Option("--verbose", "-v", help="Log every step to standard error.")] = False,
+    verbose: Annotated[
+        bool, typer.Option("--verbose", "-v", help="Log every step to standard error.")
+    ] = False,
     version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
 ) -> None:
     """Set up logging before any command."""
@@ -70,11 +72,14 @@ def configure(
 def ingest(
     files: Annotated[list[Path], typer.Argument(help="Video files; telemetry beside them is found by name.")],
     camera: Annotated[
-        str | None, typer.Option(help="Camera and lens by name, where the files do not say (`outwatch cameras`).")
+        str | None,
+        typer.Option(help="Camera and lens by name, where the files do not say (`outwatch cameras`)."),
     ] = None,
     platform: Annotated[str | None, typer.Option(help="Aircraft, as you call it.")] = None,
     time_zone: Annotated[str | None, typer.Option(help="Zone of the telemetry's local time.")] = None,
-    land_only: Annotated[bool, typer.Option("--land-only", help="Only hand the files over; DAGs do the rest.")] = False,
+    land_only: Annotated[
+        bool, typer.Option("--land-only", help="Only hand the files over; DAGs do the rest.")
+    ] = False,
     as_json: AsJson = False,
 ) -> None:
     """Hand in footage and, unless told otherwise, run every step through to the alert."""
@@ -88,7 +93,7 @@ def ingest(
             camera_named(camera)
         landed = registration.land(pipeline, files, declared=declared)
         report = runner.Report() if land_only else _run(pipeline, quiet=as_json)
-        rows = [_ingest_row(pipeline, upload, files=upload.names) for upload in landed]
+        rows = [_ingest_row(pipeline, upload) for upload in landed]
         if as_json:
             _print_json({"uploads": rows, "failures": [steps.summary(item) for item in report.failures]})
         else:
@@ -103,10 +108,12 @@ def run(as_json: AsJson = False) -> None:
     with _pipeline() as pipeline:
         report = _run(pipeline, quiet=as_json)
         if as_json:
-            _print_json({
-                "outcomes": [steps.summary(item) for item in report.outcomes],
-                "failures": [steps.summary(item) for item in report.failures],
-            })
+            _print_json(
+                {
+                    "outcomes": [steps.summary(item) for item in report.outcomes],
+                    "failures": [steps.summary(item) for item in report.failures],
+                }
+            )
         else:
             _show_failures(report.failures)
             out.print(f"{len(report.outcomes)} steps done, {len(report.failures)} failed")
@@ -115,7 +122,9 @@ def run(as_json: AsJson = False) -> None:
 
 @app.command()
 def events(
-    since: Annotated[datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day of capture, UTC.")] = None,
+    since: Annotated[
+        datetime | None, typer.Option(formats=["%Y-%m-%d"], help="First day of capture, UTC.")
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """List the events that stand, oldest first."""
@@ -124,7 +133,7 @@ def events(
         if as_json:
             _print_json([queries.event_row(pipeline, event) for event in found])
         else:
-            out.print(events_table(pipeline, found))
+            show_events(out, pipeline, found)
 
 
 @app.command()
@@ -134,7 +143,10 @@ def alerts(
 ) -> None:
     """List the alerts, newest first, and how their deliveries stand."""
     with _pipeline() as pipeline:
-        rows = [queries.alert_row(pipeline, item) for item in pipeline.alert_book.alerts(control_room=control_room)]
+        rows = [
+            queries.alert_row(pipeline, item)
+            for item in pipeline.alert_book.alerts(control_room=control_room)
+        ]
         if as_json:
             _print_json(rows)
             return
@@ -143,7 +155,10 @@ def alerts(
             out.print(row["message_en"], highlight=False)
             out.print(row["message_ur"], highlight=False)
             for delivery in row["deliveries"]:
-                out.print(f"  {delivery['channel']}: {delivery['state']} {delivery['last_error'] or ''}", style="dim")
+                out.print(
+                    f"  {delivery['channel']}: {delivery['state']} {delivery['last_error'] or ''}",
+                    style="dim",
+                )
         out.print(f"{len(rows)} alerts")
 
 
@@ -153,10 +168,18 @@ def work(as_json: AsJson = False) -> None:
     with _pipeline() as pipeline:
         rows = [item for item in pipeline.ledger.work() if item.state != "done"]
         if as_json:
-            _print_json([
-                {"step": w.step, "subject": w.subject, "state": w.state, "attempts": w.attempts, "error": w.error}
-                for w in rows
-            ])
+            _print_json(
+                [
+                    {
+                        "step": w.step,
+                        "subject": w.subject,
+                        "state": w.state,
+                        "attempts": w.attempts,
+                        "error": w.error,
+                    }
+                    for w in rows
+                ]
+            )
             return
         table = Table("step", "subject", "state", "attempts", "error")
         for item in rows:
@@ -187,7 +210,9 @@ def cameras() -> None:
 @app.command()
 def simulate(
     scenario: Annotated[str, typer.Argument(help="A shipped scenario's name, or a .toml file.")],
-    folder: Annotated[Path, typer.Option("--out", help="Where the clip, its telemetry and its truth go.")] = Path(),
+    folder: Annotated[
+        Path, typer.Option("--out", help="Where the clip, its telemetry and its truth go.")
+    ] = Path(),
 ) -> None:
     """Render a thermal drone flight with its telemetry and exact ground truth, for drills and tests."""
     from outwatch.simulate import load_scenario
@@ -263,23 +288,25 @@ def _progress() -> Progress:
     return Progress(*columns, console=err, transient=True)
 
 
-def _ingest_row(pipeline: wiring.Pipeline, landed: registration.Landed, *, files: tuple[str, ...]) -> dict[str, Any]:
+def _ingest_row(pipeline: wiring.Pipeline, landed: registration.Landed) -> dict[str, Any]:
     upload = pipeline.ledger.upload(landed.upload_id)
     rows = []
     for file in upload.files if upload else ():
         clip = pipeline.ledger.clip(file.clip_id) if file.clip_id else None
         found = steps.clip_events(pipeline, clip) if clip else []
-        rows.append({
-            "name": file.name,
-            "outcome": file.outcome,
-            "reason": file.reason,
-            "clip_id": file.clip_id,
-            "captured_at": clip.started_at.astimezone(UTC).isoformat() if clip else None,
-            "flags": list(clip.flags) if clip else [],
-            "incomplete": clip.completeness.reason if clip else None,
-            "notes": list(steps.clip_notes(pipeline, clip)) if clip else [],
-            "events": [event.id for event in found],
-        })
+        rows.append(
+            {
+                "name": file.name,
+                "outcome": file.outcome,
+                "reason": file.reason,
+                "clip_id": file.clip_id,
+                "captured_at": clip.started_at.astimezone(UTC).isoformat() if clip else None,
+                "flags": list(clip.flags) if clip else [],
+                "incomplete": clip.completeness.reason if clip else None,
+                "notes": list(steps.clip_notes(pipeline, clip)) if clip else [],
+                "events": [event.id for event in found],
+            }
+        )
     return {"upload_id": landed.upload_id, "already_landed": not landed.is_new, "files": rows}
 
 
@@ -311,3 +338,7 @@ def _show_failures(failures: list[Outcome]) -> None:
 
 def _print_json(value: object) -> None:
     sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+if __name__ == "__main__":
+    app()

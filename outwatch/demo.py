@@ -23,7 +23,7 @@ from outwatch.pipeline import queries, registration, wiring
 from outwatch.pipeline.receiver import Receiver, webhook_receiver
 from outwatch.settings import Settings, load_settings
 from outwatch.simulate import load_scenario, simulate
-from outwatch.tables import events_table
+from outwatch.tables import show_events
 
 SCENARIOS = ("demo_gathering", "demo_vehicles")
 DAG_ORDER = ("sweep", "ingest_footage", "detect_clips", "publish_events", "send_alerts")
@@ -106,16 +106,15 @@ def _show(settings: Settings, receiver: Receiver, console: Console) -> None:
         found = queries.events(pipeline)
         if not found or not receiver.received:
             raise OutwatchError(f"the demo gave {len(found)} events and {len(receiver.received)} alerts")
-        console.print("\n[bold]4. Events[/]")
-        console.print(events_table(pipeline, found))
-        console.print("\n[bold]5. Stills[/], one an event")
-        for event in found:
-            console.print(f"   {queries.locate(pipeline, event.evidence_keys[0])}", soft_wrap=True, highlight=False)
-        console.print("\n[bold]6. Alerts[/], as the control room's webhook received them, signatures checked")
+        console.print("\n[bold]4. Events[/], each with its still")
+        show_events(console, pipeline, found)
+        console.print("\n[bold]5. Alerts[/], as the control room's webhook received them, signatures checked")
         for message in receiver.received:
             console.print_json(json.dumps(message, ensure_ascii=False))
         pattern = queries.locate(pipeline, "lake/events/*/*.parquet")
     query = f"SELECT {COLUMNS} FROM '{pattern}' ORDER BY started_at"  # noqa: S608  our own path
-    console.print("\n[bold]7. The same events[/] for an analyst, straight from the Parquet:")
-    console.print(f'   python -c "import duckdb; duckdb.sql(\\"{query}\\").show()"', soft_wrap=True, highlight=False)
+    console.print("\n[bold]6. The same events[/] for an analyst, straight from the Parquet:")
+    console.print(
+        f'   python -c "import duckdb; duckdb.sql(\\"{query}\\").show()"', soft_wrap=True, highlight=False
+    )
     console.print(str(duckdb.sql(query)), highlight=False, soft_wrap=True)

@@ -49,7 +49,12 @@ def migrate(home: Path) -> None:
         TransientError: Airflow could not; the message carries the end of what it said.
     """
     (home / "airflow").mkdir(parents=True, exist_ok=True)
-    _run([sys.executable, "-m", "airflow", "db", "migrate"], home=home, settings={}, timeout_s=MIGRATE_TIMEOUT_S)
+    _run(
+        [sys.executable, "-m", "airflow", "db", "migrate"],
+        home=home,
+        settings={},
+        timeout_s=MIGRATE_TIMEOUT_S,
+    )
 
 
 def run_dags(home: Path, dag_ids: Sequence[str], *, settings: Mapping[str, str]) -> list[dict[str, Any]]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from rich.console import Console
 from rich.table import Table
 
 from outwatch.domain.types import Event
@@ -14,22 +15,24 @@ from outwatch.pipeline import queries
 from outwatch.pipeline.wiring import Pipeline
 
 
-def events_table(pipeline: Pipeline, found: Sequence[Event]) -> Table:
-    """Return events as a table for people: local times, counts with their interval, the still's path."""
+def show_events(console: Console, pipeline: Pipeline, found: Sequence[Event]) -> None:
+    """Print events for people: local times, counts with their interval, then where each still lies."""
     table = Table(title=f"{len(found)} events (times in {pipeline.zone.key})", title_justify="left")
-    for column in ("event", "near", "from", "to", "count", "distance", "± m", "inside", "still"):
-        table.add_column(column, overflow="fold")
-    zone = pipeline.zone
-    for event in found:
+    for column in ("#", "what", "near", "from", "to", "count", "distance", "± m", "inside"):
+        table.add_column(column, no_wrap=column in {"from", "to", "count", "distance"})
+    for number, event in enumerate(found, start=1):
         table.add_row(
-            event.kind.value.replace("_", " "),
+            str(number),
+            event.kind.value.removesuffix("_near_outpost"),
             event.outpost_id,
-            event.started_at.astimezone(zone).strftime("%Y-%m-%d %H:%M:%S"),
-            event.ended_at.astimezone(zone).strftime("%H:%M:%S"),
+            event.started_at.astimezone(pipeline.zone).strftime("%y-%m-%d %H:%M:%S"),
+            event.ended_at.astimezone(pipeline.zone).strftime("%H:%M:%S"),
             f"{event.count} ({event.count_low}-{event.count_high})",
             f"{event.distance_m:.0f} m",
             f"{event.fix.error_radius_m:.0f}" if event.fix.error_radius_m is not None else "?",
             f"{event.p_inside:.0%}",
-            queries.locate(pipeline, event.evidence_keys[0]) if event.evidence_keys else "",
         )
-    return table
+    console.print(table)
+    for number, event in enumerate(found, start=1):
+        for key in event.evidence_keys[:1]:
+            console.print(f"{number}: {queries.locate(pipeline, key)}", soft_wrap=True, highlight=False)

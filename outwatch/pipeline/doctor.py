@@ -55,7 +55,11 @@ def examine() -> list[Check]:
         ("store", "check OUTWATCH_STORE_URL, OUTWATCH_S3__ACCESS_KEY and __SECRET_KEY", _store),
         ("database", "check OUTWATCH_DATABASE_URL and that the server runs", _database),
         ("outposts", "set OUTWATCH_OUTPOSTS to a GeoJSON file of your places", _outposts),
-        ("thermal model", "set OUTWATCH_DETECTION__THERMAL_WEIGHTS, or install Outwatch again", _thermal_model),
+        (
+            "thermal model",
+            "set OUTWATCH_DETECTION__THERMAL_WEIGHTS, or install Outwatch again",
+            _thermal_model,
+        ),
         ("rgb model", "install outwatch[ultralytics] and set OUTWATCH_DETECTION__RGB_WEIGHTS", _rgb_model),
         ("terrain", "set OUTWATCH_GROUND__DEM to a GeoTIFF of heights", _terrain),
         ("channels", "complete the settings of each channel in OUTWATCH_ALERTS__CHANNELS", _channels),
@@ -164,7 +168,9 @@ def _decoder(_settings: Settings) -> Iterator[Check]:
 def _clock(settings: Settings) -> Iterator[Check]:
     now = wiring.utc_now()
     if now < BUILT_AT:
-        yield Check("clock", "failed", f"{now:%Y-%m-%d %H:%M} UTC is before this version was made", "set the clock")
+        yield Check(
+            "clock", "failed", f"{now:%Y-%m-%d %H:%M} UTC is before this version was made", "set the clock"
+        )
         return
     store = wiring.build_store(settings)
     key = ".probe/clock"
@@ -172,7 +178,9 @@ def _clock(settings: Settings) -> Iterator[Check]:
     skew = abs(store.head(key).modified_at - wiring.utc_now())
     store.delete(key)
     if skew > MAX_SKEW:
-        yield Check("clock", "warning", f"differs from the store's by {skew.total_seconds():.0f} s", "switch on NTP")
+        yield Check(
+            "clock", "warning", f"differs from the store's by {skew.total_seconds():.0f} s", "switch on NTP"
+        )
     elif not _kernel_clock_synchronised():
         yield Check("clock", "warning", f"{now:%Y-%m-%d %H:%M} UTC, not kept by NTP", "switch on NTP")
     else:

@@ -17,6 +17,7 @@ def events(pipeline: Pipeline, *, since: date | None = None) -> list[Event]:
     """Return the events that stand in the lake, oldest first.
 
     Args:
+        pipeline: where to look.
         since: first UTC date of capture.
     """
     found = schemas.events_from(pipeline.lake.scan("events", since=since))

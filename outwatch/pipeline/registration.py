@@ -8,53 +8,39 @@ from __future__ import annotations
 
 import hashlib
 import json
+import tempfile
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
-from pathlib import Path
-from typing import Any
+from pathlib import Path, PurePosixPath
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ingest.align import fit_to_clip
-from ingest.register import build_clip, refusal, sort_upload
+from ingest.register import Group, build_clip, refusal, settle_clock, sort_upload
 from ingest.srt import parse_srt
 from ingest.video import ProbedVideo, probe_video
-from outwatch.domain.cameras import resolve_camera
-from outwatch.domain.errors import ConfigInvalid, ObjectMissing, PermanentError, TelemetryInvalid, UnsupportedFormat
+from outwatch.domain.cameras import camera_named, resolve_camera
+from outwatch.domain.errors import (
+    ConfigInvalid,
+    ObjectMissing,
+    OutwatchError,
+    PermanentError,
+    TelemetryInvalid,
+    UnsupportedFormat,
+)
+from outwatch.domain.ports import ObjectInfo
 from outwatch.domain.types import Clip, Telemetry
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys, schemas
-from storage.ledger import FileOutcome, LandedFile, Upload
+from storage.lake import parquet_bytes
+from storage.ledger import FileOutcome, LandedFile
+from storage.tables import FileState
 
 MANIFEST_SUFFIX = ".outwatch.json"
-"""``<clip name>.outwatch.json`` beside a clip declares what the operator knows of it."""
+"""``<clip name without ending>.outwatch.json`` beside a clip declares what the operator knows of it."""
 DECLARABLE = ("camera", "platform", "flight_id", "time_zone")
-"""What an operator may declare: by manifest, or by option of the command line, which wins."""
-
-
-@dataclass(slots=True)
-class Registered:
-    """What became of an upload."""
-
-    clips: list[Clip] = field(default_factory=list)
-    replaced: list[Clip] = field(default_factory=list)
-    """Earlier registrations that better telemetry or camera supersede."""
-    files: list[FileOutcome] = field(default_factory=list)
-    outputs: list[str] = field(default_factory=list)
-    landing_keys: list[str] = field(default_factory=list)
-
-    @property
-    def counts(self) -> dict[str, int]:
-        """Return how many files had which outcome."""
-        counts = {"clips": len(self.clips)}
-        for file in self.files:
-            counts[file.outcome] = counts.get(file.outcome, 0) + 1
-        return counts
-
-    @property
-    def notes(self) -> tuple[str, ...]:
-        """Return the reason of each file that has one."""
-        return tuple(f"{file.name}: {file.reason}" for file in self.files if file.reason)
+"""What an operator may declare, by manifest or by option of the command line, which wins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +48,34 @@ class Landed:
     """One set of files that went to ``landing/`` together: a clip and what lies beside it."""
 
     upload_id: str
-    names: tuple[str, ...]
     is_new: bool
+
+
+@dataclass(slots=True)
+class Registered:
+    """What became of an upload."""
+
+    clips: list[Clip] = field(default_factory=list)
+    outputs: list[str] = field(default_factory=list)
+    landing_keys: list[str] = field(default_factory=list)
+    files: dict[str, FileOutcome] = field(default_factory=dict)
+    """By name. A file that serves two clips is accepted where one of them took it."""
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Return how many files had which outcome."""
+        return {"clips": len(self.clips), **Counter(str(file.outcome) for file in self.files.values())}
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """Return the reason of each file that has one."""
+        return tuple(f"{file.name}: {file.reason}" for file in self.files.values() if file.reason)
+
+    def settle(self, found: FileOutcome) -> None:
+        """Keep an outcome; a refusal never hides that another clip accepted the file."""
+        standing = self.files.get(found.name)
+        if standing is None or found.outcome is not FileState.REFUSED:
+            self.files[found.name] = found
 
 
 def land(pipeline: Pipeline, paths: Sequence[Path], *, declared: Mapping[str, str]) -> list[Landed]:
@@ -74,69 +86,57 @@ def land(pipeline: Pipeline, paths: Sequence[Path], *, declared: Mapping[str, st
 
     Raises:
         UnsupportedFormat: a path is not a regular file.
+        ConfigInvalid: a manifest is not JSON of known fields.
     """
-    wanted: dict[Path, None] = {}
+    folders: dict[Path, dict[str, None]] = {}
     for path in paths:
         if not path.is_file():
             raise UnsupportedFormat(f"{path} is not a file: name video files, or their telemetry")
-        wanted[path] = None
-        for beside in sidecars_of(path):
-            wanted[beside] = None
-    by_folder: dict[Path, list[Path]] = {}
-    for path in wanted:
-        by_folder.setdefault(path.parent, []).append(path)
+        names = folders.setdefault(path.parent, {})
+        names.update(dict.fromkeys([path.name, *_beside(path)]))
     landed = []
-    for folder, members in by_folder.items():
-        for group in sort_upload([path.name for path in members]):
-            landed.append(_land_group(pipeline, [folder / name for name in group.names], declared))
+    for folder, names in folders.items():
+        data = [name for name in names if not name.endswith(MANIFEST_SUFFIX)]
+        sorted_names = sort_upload(data)
+        sets = [(group.video, *group.sidecars) for group in sorted_names.groups]
+        sets += [(name,) for name in sorted_names.others]
+        landed += [_land(pipeline, [folder / name for name in members], declared) for members in sets]
     return landed
 
 
-def sidecars_of(path: Path) -> list[Path]:
-    """Return the telemetry and manifest files that lie beside a clip under its name."""
-    stem = path.stem.casefold()
-    wanted = {f"{stem}.srt", f"{stem}{MANIFEST_SUFFIX}"}
-    return sorted(
-        other for other in path.parent.iterdir()
-        if other.name.casefold() in wanted and other != path and other.is_file()
-    )
+def adopt_upload(pipeline: Pipeline, upload_id: str, infos: Sequence[ObjectInfo]) -> bool:
+    """Record files that something else put into ``landing/``; one without a video is left to settle.
 
-
-def _land_group(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]) -> Landed:
-    hashes = {path: keys.sha256_file(path) for path in paths}
-    identity = [(path.name, sha256) for path, sha256 in hashes.items()]
-    if declared:
-        text = json.dumps(dict(sorted(declared.items())), ensure_ascii=False)
-        identity.append(("declared", hashlib.sha256(text.encode()).hexdigest()))
-    upload_id = keys.upload_id(identity)
-    names = tuple(path.name for path in paths)
-    if pipeline.ledger.upload(upload_id) is not None:
-        return Landed(upload_id, names, is_new=False)
-    received_at = pipeline.now()
-    rows = []
-    for path, sha256 in hashes.items():
-        key = keys.landing(upload_id, path.name)
-        pipeline.store.upload(key, path)
-        status = path.stat()
-        rows.append(
-            LandedFile(
-                upload_id=upload_id,
-                name=path.name,
-                sha256=sha256,
-                size_bytes=status.st_size,
-                received_at=received_at,
-                modified_at=datetime.fromtimestamp(status.st_mtime, UTC),
-                key=key,
+    Our own clients put the video last, so that an upload with a video is whole.
+    """
+    names = {info.key: keys.parse_landing(info.key)[1] for info in infos}
+    if not sort_upload(names.values()).groups:
+        return False
+    with tempfile.TemporaryDirectory(dir=pipeline.scratch) as folder:
+        local = Path(folder) / "object"
+        rows = []
+        for info in infos:
+            pipeline.store.download(info.key, local)
+            rows.append(
+                LandedFile(
+                    upload_id=upload_id,
+                    name=names[info.key],
+                    sha256=keys.sha256_file(local),
+                    size_bytes=info.size_bytes,
+                    received_at=pipeline.now(),
+                    modified_at=info.modified_at,
+                    key=info.key,
+                )
             )
-        )
-    is_new = pipeline.ledger.record_upload(rows, declared=declared, opens=[("ingest_footage", upload_id)])
-    return Landed(upload_id, names, is_new=is_new)
+    return pipeline.ledger.record_upload(rows, declared={}, opens=[("ingest_footage", upload_id)])
 
 
 def register_upload(pipeline: Pipeline, upload_id: str, *, folder: Path) -> Registered:
     """Register every clip of an upload and account for every file in it.
 
     Args:
+        pipeline: the stores and limits to use.
+        upload_id: as the ledger knows it.
         folder: empty, for the local copies that the confined decoder reads.
 
     Raises:
@@ -146,9 +146,249 @@ def register_upload(pipeline: Pipeline, upload_id: str, *, folder: Path) -> Regi
     if upload is None:
         raise ObjectMissing(f"upload {upload_id} is not in the ledger: land its files again")
     registered = Registered(landing_keys=[file.key for file in upload.files])
-    local = {file.name: folder / f"{number}{Path(file.name).suffix}" for number, file in enumerate(upload.files)}
-    for file in upload.files:
+    rows = {file.name: file for file in upload.files}
+    local = {}
+    for number, file in enumerate(upload.files):
+        local[file.name] = folder / f"{number}{PurePosixPath(file.name).suffix}"
         pipeline.store.download(file.key, local[file.name])
-    for group in sort_upload(list(local)):
-        _Registration(pipeline, upload, local, registered).run(group)
+    manifests = [name for name in rows if name.endswith(MANIFEST_SUFFIX)]
+    sorted_names = sort_upload([name for name in rows if name not in manifests])
+    for group in sorted_names.groups:
+        _Registration(pipeline, rows, local, registered).run(group)
+    for name in (*sorted_names.others, *manifests):
+        if name not in registered.files:
+            refuse = _Registration(pipeline, rows, local, registered).refuse
+            refuse(name, UnsupportedFormat(f"{name} is not footage, and no clip of its name came with it"))
     return registered
+
+
+@dataclass(frozen=True, slots=True)
+class _Registration:
+    """One clip of one upload on its way in."""
+
+    pipeline: Pipeline
+    rows: Mapping[str, LandedFile]
+    local: Mapping[str, Path]
+    registered: Registered
+
+    def run(self, group: Group) -> None:
+        """Register the clip, or refuse it; either way every file of the group has its outcome."""
+        manifest = next((name for name in self.rows if name == _manifest_name(group.video)), None)
+        try:
+            declared = _declared(self.local[manifest].read_bytes(), source=manifest) if manifest else {}
+        except ConfigInvalid as error:
+            self.refuse(str(manifest), error)
+            manifest, declared = None, {}
+        try:
+            video = probe_video(self.local[group.video], limits=self.pipeline.limits)
+        except PermanentError as error:
+            self.refuse(group.video, error)
+            for name in group.sidecars:
+                self.refuse(name, UnsupportedFormat(f"{name}: its clip {group.video} was refused"))
+            return
+        telemetry, source, flags = self._telemetry(group, video, declared)
+        clip = self._clip(group.video, video, telemetry, declared, flags=flags)
+        known = self.pipeline.ledger.clip(clip.id)
+        taken = [name for name in (group.video, source, manifest) if name is not None]
+        if known is not None and not _knows_more(clip, known):
+            for name in taken:
+                self._settle(name, FileState.DUPLICATE, clip.id, f"already handed in as clip {clip.id}")
+            return
+        self._write(clip, group.video, telemetry, declared)
+        if known is not None and known.object_key != clip.object_key:
+            remove_clip_objects(self.pipeline, known)
+        self.registered.clips.append(clip)
+        for name in taken:
+            self._settle(name, FileState.ACCEPTED, clip.id, None)
+        for name in group.sidecars:
+            if name not in self.registered.files:
+                self._settle(name, FileState.DUPLICATE, clip.id, f"{source} already gives the telemetry")
+
+    def refuse(self, name: str, error: OutwatchError) -> None:
+        """Keep a file in quarantine with the reason a person can act on."""
+        row = self.rows[name]
+        reason = refusal(error, file_name=name, sha256=row.sha256)
+        key = keys.quarantine(row.sha256, name)
+        self.pipeline.store.upload(key, self.local[name])
+        text = json.dumps(reason, indent=1, ensure_ascii=False)
+        self.pipeline.store.put(keys.quarantine_reason(row.sha256), text.encode())
+        self.registered.outputs.append(key)
+        self._settle(name, FileState.REFUSED, None, str(error).replace(self.local[name].name, name))
+
+    def _settle(self, name: str, outcome: FileState, clip_id: str | None, reason: str | None) -> None:
+        upload_id = self.rows[name].upload_id
+        self.registered.settle(
+            FileOutcome(upload_id=upload_id, name=name, outcome=outcome, reason=reason, clip_id=clip_id)
+        )
+
+    def _telemetry(
+        self, group: Group, video: ProbedVideo, declared: Mapping[str, str]
+    ) -> tuple[Telemetry | None, str | None, tuple[str, ...]]:
+        """Return the clip's telemetry, the file it came from if any, and doubts about it."""
+        zone = ZoneInfo(declared["time_zone"]) if "time_zone" in declared else self.pipeline.zone
+        for name in group.sidecars:
+            try:
+                telemetry, flags = _read_telemetry(self.local[name].read_bytes(), video, zone)
+            except TelemetryInvalid as error:
+                self.refuse(name, error)
+            else:
+                return telemetry, name, flags
+        if video.subtitles is not None:
+            try:
+                telemetry, flags = _read_telemetry(video.subtitles.encode(), video, zone)
+            except TelemetryInvalid:
+                return None, None, ("embedded_telemetry_unusable",)
+            return telemetry, None, flags
+        return None, None, ()
+
+    def _clip(
+        self,
+        name: str,
+        video: ProbedVideo,
+        telemetry: Telemetry | None,
+        declared: Mapping[str, str],
+        *,
+        flags: tuple[str, ...],
+    ) -> Clip:
+        row = self.rows[name]
+        focal_lengths = (sample.focal_length_mm for sample in telemetry.samples) if telemetry else ()
+        camera = resolve_camera(
+            name=declared.get("camera"),
+            modality=video.modality,
+            width_px=video.width_px,
+            height_px=video.height_px,
+            focal_length_mm=next((length for length in focal_lengths if length is not None), None),
+        )
+        clock = settle_clock(
+            video, telemetry, file_time=row.modified_at or row.received_at, received_at=row.received_at
+        )
+        clip_id = keys.clip_id(row.sha256)
+        suffix = PurePosixPath(name).suffix.lower()
+        clip = build_clip(
+            video,
+            telemetry,
+            clock=clock,
+            clip_id=clip_id,
+            sha256=row.sha256,
+            object_key=keys.footage(clip_id, dt=keys.dt_of(clock.started_at), name=f"source{suffix}"),
+            file_name=name,
+            platform=declared.get("platform", camera.name if camera else "unknown"),
+            camera=camera,
+            flags=flags,
+        )
+        return replace(clip, flight_id=declared["flight_id"]) if "flight_id" in declared else clip
+
+    def _write(self, clip: Clip, name: str, telemetry: Telemetry | None, declared: Mapping[str, str]) -> None:
+        store, dt = self.pipeline.store, keys.dt_of(clip.started_at)
+        store.upload(clip.object_key, self.local[name])
+        outputs = [clip.object_key]
+        if telemetry is not None:
+            table = schemas.telemetry_table(telemetry)
+            outputs.append(keys.footage(clip.id, dt=dt, name="telemetry.parquet"))
+            store.put(outputs[-1], parquet_bytes(table, software=SOFTWARE, metadata={"clip_id": clip.id}))
+        manifest = {"clip": schemas.clip_json(clip), "declared": dict(declared), "software": SOFTWARE}
+        outputs.append(keys.footage(clip.id, dt=dt, name="manifest.json"))
+        store.put(outputs[-1], json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode())
+        self.registered.outputs += outputs
+
+
+def remove_clip_objects(pipeline: Pipeline, clip: Clip) -> None:
+    """Remove what an earlier registration of a clip left under another date of capture."""
+    dt = keys.dt_of(clip.started_at)
+    for table in ("events", "tracks", "coverage", "detections"):
+        pipeline.store.delete(keys.lake(table, dt=dt, name=clip.id))
+    for name in ("telemetry.parquet", "manifest.json"):
+        pipeline.store.delete(keys.footage(clip.id, dt=dt, name=name))
+    pipeline.store.delete(clip.object_key)
+
+
+def _knows_more(clip: Clip, known: Clip) -> bool:
+    """Tell whether a clip that came again brings telemetry or a camera that the first time lacked."""
+    if known.telemetry_format is not None and clip.telemetry_format is None:
+        return False
+    brings_telemetry = known.telemetry_format is None and clip.telemetry_format is not None
+    return brings_telemetry or (clip.camera is not None and clip.camera != known.camera)
+
+
+def _read_telemetry(data: bytes, video: ProbedVideo, zone: ZoneInfo) -> tuple[Telemetry, tuple[str, ...]]:
+    telemetry = parse_srt(data, zone=zone)
+    return telemetry, fit_to_clip(telemetry, duration_s=video.recorded_s, started_hint=video.created_at)
+
+
+def _beside(path: Path) -> list[str]:
+    """Return the names of the telemetry that lies beside a clip under its name."""
+    wanted = f"{path.stem}.srt".casefold()
+    return sorted(
+        other.name for other in path.parent.iterdir() if other.name.casefold() == wanted and other.is_file()
+    )
+
+
+def _manifest_name(video: str) -> str:
+    return f"{PurePosixPath(video).stem}{MANIFEST_SUFFIX}"
+
+
+def _declared(data: bytes, *, source: str) -> dict[str, str]:
+    """Return what a manifest declares.
+
+    Raises:
+        ConfigInvalid: it is not a JSON object of known fields, or names an unknown camera or zone.
+    """
+    try:
+        values = json.loads(data)
+    except ValueError as error:
+        raise ConfigInvalid(f"{source} is not JSON: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise ConfigInvalid(f"{source}: expected a JSON object of texts, of {', '.join(DECLARABLE)}")
+    unknown = sorted(set(values) - set(DECLARABLE))
+    if unknown:
+        raise ConfigInvalid(f"{source}: unknown field {unknown[0]!r}, expected {', '.join(DECLARABLE)}")
+    if "camera" in values:
+        camera_named(values["camera"])
+    if "time_zone" in values:
+        try:
+            ZoneInfo(values["time_zone"])
+        except (ZoneInfoNotFoundError, ValueError) as error:
+            raise ConfigInvalid(f"{source}: time_zone {values['time_zone']!r} is no IANA zone") from error
+    return values
+
+
+def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]) -> Landed:
+    """Land one clip's files, the video last: an upload with a video is then always whole."""
+    video, *sidecars = paths
+    hashes = {path.name: keys.sha256_file(path) for path in paths}
+    manifest_path = video.with_name(_manifest_name(video.name))
+    written = (
+        _declared(manifest_path.read_bytes(), source=str(manifest_path)) if manifest_path.is_file() else {}
+    )
+    told = {**written, **declared}
+    manifest = json.dumps(told, sort_keys=True, ensure_ascii=False).encode() if told else b""
+    _declared(manifest or b"{}", source="options")
+    if manifest:
+        hashes[manifest_path.name] = hashlib.sha256(manifest).hexdigest()
+    upload_id = keys.upload_id(hashes.items())
+    if pipeline.ledger.upload(upload_id) is not None:
+        return Landed(upload_id, is_new=False)
+
+    def row(name: str, *, size_bytes: int, modified_at: datetime | None) -> LandedFile:
+        return LandedFile(
+            upload_id=upload_id,
+            name=name,
+            sha256=hashes[name],
+            size_bytes=size_bytes,
+            received_at=received_at,
+            modified_at=modified_at,
+            key=keys.landing(upload_id, name),
+        )
+
+    received_at = pipeline.now()
+    rows = []
+    if manifest:
+        rows.append(row(manifest_path.name, size_bytes=len(manifest), modified_at=None))
+        pipeline.store.put(rows[-1].key, manifest)
+    for path in (*sidecars, video):
+        status = path.stat()
+        modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
+        rows.append(row(path.name, size_bytes=status.st_size, modified_at=modified_at))
+        pipeline.store.upload(rows[-1].key, path)
+    is_new = pipeline.ledger.record_upload(rows, declared=told, opens=[("ingest_footage", upload_id)])
+    return Landed(upload_id, is_new=is_new)

@@ -28,7 +28,7 @@ class Report:
 
 def run_open_work(pipeline: Pipeline, *, watch: Watcher | None = None) -> Report:
     """Run every open step through to the alert; one failure never stops the rest."""
-    report = Report()
+    report = Report(outcomes=[steps.sweep(pipeline)])
     for step in steps.STEPS:
         for subject in steps.open_subjects(pipeline, step):
             if watch is not None:

@@ -7,8 +7,6 @@ using them (``steps.py``) and reading the environment (``outwatch/settings.py``)
 from __future__ import annotations
 
 import json
-import os
-import socket
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -34,9 +32,10 @@ from outwatch.settings import Settings, load_settings
 from storage.alert_book import AlertBook
 from storage.database import connect, migrate
 from storage.lake import Lake
-from storage.ledger import Ledger, worker_name
+from storage.ledger import Ledger
 from storage.local import LocalStore
 from storage.s3 import S3Store
+from storage.workers import worker_name
 
 SOFTWARE = f"outwatch {__version__}"
 OFFICIAL_RGB_WEIGHTS = "yolo11n.pt"
@@ -252,13 +251,13 @@ def open_pipeline(settings: Settings | None = None) -> Iterator[Pipeline]:
     try:
         migrate(engine)
         store = build_store(settings)
-        worker = worker_name(socket.gethostname(), os.getpid())
+        worker = worker_name()
         yield Pipeline(
             settings=settings,
             store=store,
             lake=Lake(store, software=SOFTWARE),
             ledger=Ledger(engine, worker=worker, lease=settings.lease, now=utc_now),
-            alert_book=AlertBook(engine, now=utc_now),
+            alert_book=AlertBook(engine, worker=worker, lease=settings.lease, now=utc_now),
             outposts=load_outposts(settings.outposts),
             channels=build_channels(settings),
             locator=build_locator(settings),
