@@ -191,8 +191,8 @@ class GroundLocator:
             raise _NotLocated("not georeferenced: telemetry has no position")
         if pose.heading_deg is None or pose.pitch_deg is None:
             raise _NotLocated("not georeferenced: telemetry has no gimbal angles")
-        hfov_deg = pose.hfov_deg or (camera.hfov_deg if camera else None)
-        if not hfov_deg or not 0 < hfov_deg < _STRAIGHT_DEG:
+        hfov_deg = hfov_of(pose, camera)
+        if hfov_deg is None:
             raise _NotLocated("not georeferenced: the camera's field of view is not known, name the camera")
         up_m, clearance_m, up_sigma_m = self._height(pose, pose.point)
         if not clearance_m > 0:
@@ -332,6 +332,12 @@ class GroundLocator:
         if depression_deg <= 0:
             return f"the ray does not point below the horizon (at least {least:g} degrees needed)"
         return f"the ray is {depression_deg:.1f} degrees below the horizon, at least {least:g} needed"
+
+
+def hfov_of(pose: TelemetrySample, camera: Camera | None) -> float | None:
+    """Return the field of view in degrees: the telemetry's, which knows the zoom, else the camera's."""
+    hfov_deg = pose.hfov_deg or (camera.hfov_deg if camera else None)
+    return hfov_deg if hfov_deg and 0 < hfov_deg < _STRAIGHT_DEG else None
 
 
 def _nowhere(at: datetime, reason: str) -> LocatedBox:

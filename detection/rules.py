@@ -127,7 +127,11 @@ def find_groups(people: Sequence[Detection], thresholds: Thresholds) -> list[lis
         if len(look) < thresholds.gathering_min_people:
             continue
         places_m = np.array([[person.east_m, person.north_m] for person in look], float)
-        linked = DBSCAN(eps=thresholds.gathering_link_m, min_samples=CORE_NEIGHBOURS).fit_predict(places_m)
+        linked = DBSCAN(
+            eps=thresholds.gathering_link_m,
+            min_samples=CORE_NEIGHBOURS,
+            algorithm="kd_tree",  # the default starts a thread pool for few people and takes 40 times as long
+        ).fit_predict(places_m)
         for number in range(linked.max() + 1):
             group = [person for person, label in zip(look, linked, strict=True) if label == number]
             if len(group) >= thresholds.gathering_min_people:
