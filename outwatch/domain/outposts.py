@@ -6,7 +6,7 @@ reading the file, and distances to the places (``geometry.py``).
 
 from __future__ import annotations
 
-import math
+import sys
 import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -106,7 +106,7 @@ def _outpost(feature: object, *, index: int, seen: dict[str, int], faults: _Faul
     if not isinstance(properties, Mapping):
         faults.add(f"{where}, properties", expected="an object", found=properties)
         return None
-    where = f"{where} (id {properties.get('id', 'missing')!r})"
+    where = f"{where} (id {properties['id']!r})" if "id" in properties else f"{where} (no id)"
     outpost_id = _text(properties, "id", where=where, faults=faults)
     name, name_ur, control_room = (
         _text(properties, key, where=where, faults=faults) for key in ("name", "name_ur", "control_room")
@@ -215,4 +215,5 @@ def _check_position(position: Sequence[Any], *, where: str, faults: _Faults) -> 
 
 
 def _is_number(value: object) -> TypeGuard[int | float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    # Compared rather than converted: a JSON integer may be too large for any float; NaN is never below.
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max

@@ -87,6 +87,12 @@ def test_the_sample_file_is_read() -> None:
         ({"watch_radius_m": "400"}, "watch_radius_m", "'400'"),
         ({"watch_radius_m": float("nan")}, "watch_radius_m", "nan"),
         ({"watch_radius_m": MAX_WATCH_RADIUS_M + 1}, "watch_radius_m", "20001.0"),
+        ({"watch_radius_m": 10**400}, "watch_radius_m", "1000000"),
+        (
+            {"geometry": {"type": "Point", "coordinates": [71, 33, 10**400]}},
+            "geometry, coordinates",
+            "[71, 33",
+        ),
         ({"geometry": None}, "geometry", "None"),
         ({"geometry": {"type": "LineString", "coordinates": SQUARE}}, "geometry", "'LineString'"),
         ({"geometry": {"type": "Point", "coordinates": [71.4]}}, "geometry, coordinates", "[71.4]"),
@@ -126,6 +132,14 @@ def test_all_faults_are_told_at_once() -> None:
         parse_outposts(collection(feature(kind="x", name=""), feature(id="b", name_ur=3)), source="f")
     lines = str(caught.value).splitlines()[1:]
     assert [line.split(":")[0].rsplit(", ", 1)[1] for line in lines] == ["name", "kind", "name_ur"]
+
+
+def test_a_feature_without_an_id_is_named_by_its_place() -> None:
+    """The index is enough to find it."""
+    nameless = feature()
+    del nameless["properties"]["id"]
+    with pytest.raises(ConfigInvalid, match=r"feature 0 \(no id\), id: expected text"):
+        parse_outposts(collection(nameless), source="f")
 
 
 def test_an_id_used_twice_names_both_features() -> None:
