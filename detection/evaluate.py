@@ -41,6 +41,8 @@ WORKING_CONFIDENCE = 0.25
 """Where precision and recall are measured unless told otherwise: the default of the settings."""
 CURVE_CONFIDENCES = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Where a recall curve is measured."""
+MIN_TRUTHS = 30
+"""A recall over fewer true boxes is no measurement: its 95 % interval is wider than 0.35."""
 HELD_S = 0.5
 """How long each labelled frame of the sample footage stays on the screen."""
 
@@ -169,14 +171,14 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def recall_curve(samples: Sequence[Sample], *, labels: Sequence[str]) -> RecallCurve:
-    """Return the recall of each label that occurs, at ``CURVE_CONFIDENCES``."""
+    """Return the recall at ``CURVE_CONFIDENCES`` of each label that occurs ``MIN_TRUTHS`` times."""
     matches = {label: match(samples, label) for label in labels}
     return RecallCurve(
         CURVE_CONFIDENCES,
         {
             label: tuple(round(one.recall(confidence), 4) for confidence in CURVE_CONFIDENCES)
             for label, one in matches.items()
-            if one.truths
+            if one.truths >= MIN_TRUTHS
         },
     )
 
@@ -236,7 +238,13 @@ def evaluate_images(
         confidence: working point of precision and recall.
     """
     samples = judge_images(detector, data_dir, split=split)
-    labels = detector.labels
+    return figures_by_condition(samples, labels=detector.labels, confidence=confidence)
+
+
+def figures_by_condition(
+    samples: Sequence[Sample], *, labels: Sequence[str], confidence: float = WORKING_CONFIDENCE
+) -> dict[str, Any]:
+    """Return ``figures`` overall and, where names tell them, for each altitude and camera angle."""
     return figures(samples, labels=labels, confidence=confidence) | {
         f"by_{condition}": {
             value: figures(group, labels=labels, confidence=confidence)
@@ -343,10 +351,10 @@ def main() -> None:
         report[truth_path.name.removesuffix(".truth.json")] = evaluate_footage(
             detector, frames, truth, confidence=arguments.confidence
         )
-    print(json.dumps({"model": detector.model_id} | report, indent=1) if arguments.json else _table(report))
+    print(json.dumps({"model": detector.model_id} | report, indent=1) if arguments.json else as_table(report))
 
 
-def _table(report: Mapping[str, Mapping[str, Any]]) -> str:
+def as_table(report: Mapping[str, Mapping[str, Any]]) -> str:
     """Return the figures as lines for a person to read, one for each set and label."""
     rows = [("set", "label", "truths", "AP50", "AP50-95", "precision", "recall")]
     for name, section in report.items():

@@ -8,8 +8,13 @@ into Ultralytics (``detection/ultralytics.py``) and any inference in production.
 from __future__ import annotations
 
 import argparse
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+from detection.evaluate import AP_CONFIDENCE, as_table, figures_by_condition, judge_images, recall_curve
+
+MODEL_NAME = "thermal_yolo11n"
+"""Name of the shipped model and of its folder."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,21 +51,42 @@ class Recipe:
     seed: int = 0
 
 
-def main() -> None:
-    """Train from the start weights and leave ``last.pt`` and its OpenVINO export in ``--out``."""
-    from detection.ultralytics import train_detector
+def export_measured(weights: Path, *, data_dir: Path, out_dir: Path, imgsz: int) -> str:
+    """Export weights to a model folder, write its recall into its card, and return its figures as text."""
+    from detection.openvino import OpenVinoDetector
+    from detection.ultralytics import export_openvino
 
-    parser = argparse.ArgumentParser(description=__doc__)
+    card = export_openvino(weights, out_dir=out_dir, imgsz=imgsz)
+    detector = OpenVinoDetector(out_dir, min_confidence=AP_CONFIDENCE)
+    samples = judge_images(detector, data_dir)
+    replace(card, recall=recall_curve(samples, labels=detector.labels)).write(out_dir)
+    return as_table({"val": figures_by_condition(samples, labels=detector.labels)})
+
+
+def main() -> None:
+    """Train from the start weights, export to ``--out``, measure the export and print its figures."""
+    parser = argparse.ArgumentParser(description="Train, export and measure the thermal aerial detector.")
     parser.add_argument(
         "--data", type=Path, required=True, help="folder in Ultralytics layout, with data.yaml"
     )
     parser.add_argument("--start", type=Path, required=True, help="start weights (.pt)")
     parser.add_argument("--out", type=Path, required=True, help="where weights and the export are written")
     parser.add_argument("--epochs", type=int, default=Recipe().epochs)
+    parser.add_argument("--trained", type=Path, help="export and measure these weights (.pt), train nothing")
     arguments = parser.parse_args()
-    recipe = asdict(Recipe(epochs=arguments.epochs))
-    weights = train_detector(arguments.start, data_dir=arguments.data, out_dir=arguments.out, recipe=recipe)
-    print(weights)
+    recipe = Recipe(epochs=arguments.epochs)
+    weights = arguments.trained or _train(arguments, recipe)
+    folder = arguments.out / MODEL_NAME
+    print(export_measured(weights, data_dir=arguments.data, out_dir=folder, imgsz=recipe.imgsz))
+    print(folder)
+
+
+def _train(arguments: argparse.Namespace, recipe: Recipe) -> Path:
+    from detection.ultralytics import train_detector
+
+    return train_detector(
+        arguments.start, data_dir=arguments.data, out_dir=arguments.out, recipe=asdict(recipe)
+    )
 
 
 if __name__ == "__main__":

@@ -106,9 +106,10 @@ def test_precision_and_recall_are_those_of_the_working_confidence() -> None:
 
 
 def test_the_recall_curve_falls_with_confidence() -> None:
-    """Each label that occurs has its recall at each confidence."""
-    found = [box(0, confidence=0.9), box(50, confidence=0.32)]
-    curve = recall_curve([Sample("a", found, [box(0), box(50)])], labels=["person", "car"])
+    """Each label has its recall at each confidence, if there are enough true boxes to say one."""
+    found = [box(0, confidence=0.9), box(50, confidence=0.32), box(75, label="car", confidence=0.9)]
+    sample = Sample("a", found, [box(0), box(50), box(75, label="car")])
+    curve = recall_curve([sample] * 15, labels=["person", "car"])
     assert set(curve.by_label) == {"person"}
     assert (curve.at(0.3)["person"], curve.at(0.35)["person"]) == (1.0, 0.5)
 
