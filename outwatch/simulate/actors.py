@@ -162,8 +162,8 @@ def person_parts(stance: Stance, *, height_m: float, build: float, level: float)
 def _car(vehicle: Vehicle, random: np.random.Generator) -> Actor:
     driving = len(vehicle.path) > 1
     places, times = _drive(vehicle) if driving else _parked(vehicle)
-    hood = _WARM if driving or vehicle.warm else random.uniform(95, 120)
-    paint = random.uniform(112, 140)
+    paint = random.uniform(146, 168)
+    hood = _WARM if driving or vehicle.warm else paint - random.uniform(12, 40)
 
     def stance(time_s: float) -> Stance:
         east, north, heading = (float(np.interp(time_s, times, column)) for column in places.T)
@@ -218,7 +218,7 @@ def car_parts(*, size_m: tuple[float, float, float], hood: float, paint: float) 
     glass = outline(back_m=-0.43 * length, front_m=0.24 * length, width_m=0.9 * width, chamfer_m=0.2)
     roof = outline(back_m=-0.34 * length, front_m=0.08 * length, width_m=0.74 * width, chamfer_m=0.2)
     return [
-        *prism(body, low_m=0.15 * height, high_m=deck_m, sides=paint - 12, lid=paint),
+        *prism(body, low_m=0.15 * height, high_m=deck_m, sides=paint - 20, lid=paint),
         lid_at(bonnet, height_m=deck_m, level=hood),
         *prism(glass, low_m=deck_m, high_m=height, sides=_GLASS, lid=_ROOF, top=roof),
     ]

@@ -40,6 +40,8 @@ _BEYOND_PX = 200
 """Bodies are drawn this far past the frame's edge, to know how much of them is cut off."""
 _COVERED = 0.5
 """A pixel belongs to the body that covers at least half of it."""
+_RIM_PX = 1.0
+"""The lens spreads a hot body by about a pixel all round, and boxes are drawn around what shows."""
 _NEAREST_M = 1.0
 
 # The sensor, read off HIT-UAV night images: grain of 1.4 levels that is alike in neighbouring pixels
@@ -233,8 +235,8 @@ def _clipped_box(view: View, drawable: _Drawable) -> BoxPx | None:
     if not drawable.polygons:
         return None
     points = np.concatenate([polygon for polygon, _ in drawable.polygons])
-    left, top = np.maximum(points.min(axis=0), 0)
-    right, bottom = np.minimum(points.max(axis=0), [view.width_px, view.height_px])
+    left, top = np.maximum(points.min(axis=0) - _RIM_PX, 0)
+    right, bottom = np.minimum(points.max(axis=0) + _RIM_PX, [view.width_px, view.height_px])
     if left >= right or top >= bottom:
         return None
     return float(left), float(top), float(right), float(bottom)

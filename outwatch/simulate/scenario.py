@@ -13,6 +13,7 @@ import tomllib
 from dataclasses import field
 from datetime import UTC, datetime
 from importlib.resources import files
+from importlib.resources.abc import Traversable
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -306,5 +307,5 @@ def shipped_scenarios() -> tuple[str, ...]:
     return tuple(sorted(name.removesuffix(".toml") for name in names if name.endswith(".toml")))
 
 
-def _shipped_folder() -> Any:
+def _shipped_folder() -> Traversable:
     return files("outwatch.simulate") / "scenarios"

@@ -24,12 +24,13 @@ Levels = npt.NDArray[np.float32]
 
 _FINEST_TEXEL_M = 0.06
 _MOST_TEXELS = 4096
-_BASE = 122.0
-_OCTAVES = ((60.0, 16.0), (18.0, 8.0), (5.0, 5.0), (1.2, 3.5), (0.3, 2.5))
+_BASE = 124.0
+_OCTAVES = ((60.0, 16.0), (18.0, 9.0), (5.0, 6.0), (1.2, 4.5), (0.4, 4.0), (0.15, 3.0))
 """Wavelength in metres and amplitude in grey levels of bare ground."""
-_ROAD, _KERB, _YARD = 142.0, 163.0, 132.0
+_VERGE, _KERB, _ROAD, _LANE, _YARD = 104.0, 162.0, 138.0, 147.0, 134.0
 _ROOF, _WALL, _TANK = 58.0, 128.0, 92.0
-_FIELD_M = (34.0, 22.0)
+_BUND = 16.0
+_FIELD_M = (26.0, 17.0)
 _TREE_CLEARANCE_M = 6.0
 """Trees keep this far from roads, yards and actors, so that the truth stays visible from above."""
 
@@ -70,8 +71,10 @@ def paint_ground(scenario: Scenario, *, bounds_m: tuple[float, float, float, flo
     for compound in scenario.scenery.compounds:
         _fill(ground, _yard(compound), _YARD)
     for road in scenario.scenery.roads:
-        _stroke(ground, np.array(road.path), width_m=road.width_m + 0.6, level=_KERB)
-        _stroke(ground, np.array(road.path), width_m=road.width_m, level=_ROAD)
+        path = np.array(road.path)
+        for width_m, level in ((1.5, _VERGE), (0.5, _KERB), (0.0, _ROAD), (-1.8, _LANE)):
+            if road.width_m + width_m > 0:
+                _stroke(ground, path, width_m=road.width_m + width_m, level=level)
     for wavelength_m, amplitude in _OCTAVES:
         levels += amplitude * _noise(shape, cell_px=wavelength_m / texel_m, random=random)
     return ground
@@ -102,31 +105,26 @@ def _noise(shape: tuple[int, int], *, cell_px: float, random: np.random.Generato
 
 
 def _fields(shape: tuple[int, int], *, texel_m: float, random: np.random.Generator) -> Levels:
-    """Return a turned patchwork of fields with their bunds, fading into bare ground."""
-    cells = 64
-    patches = random.uniform(-26, 8, (cells, cells)).astype(np.float32)
-    scale = 8  # patches are drawn small: bunds stay one texel wide of 1/8 field
-    patchwork = cv2.resize(patches, (cells * scale, cells * scale), interpolation=cv2.INTER_NEAREST)
-    patchwork[::scale, :] += 14
-    patchwork[:, ::scale] += 14
+    """Return a turned patchwork of fields: crops and fallow of different warmth, with dry bunds between."""
+    cells, fine = 48, 16
+    patches = random.choice([-44.0, -30.0, -16.0, 0.0, 6.0], (cells, cells)).astype(np.float32)
+    patchwork = cv2.resize(patches, (cells * fine, cells * fine), interpolation=cv2.INTER_NEAREST)
+    patchwork[::fine, :] = patchwork[:, ::fine] = _BUND
     angle = random.uniform(0, math.pi)
-    step = np.array([_FIELD_M[0], _FIELD_M[1]]) / scale / texel_m
+    east, north = (fine / size_m * texel_m for size_m in _FIELD_M)
     cosine, sine = math.cos(angle), math.sin(angle)
-    to_patch = np.array(
-        [
-            [cosine / step[0], -sine / step[0], cells * scale / 2],
-            [sine / step[1], cosine / step[1], cells * scale / 2],
-        ]
-    )
-    drawn = cv2.warpAffine(
-        patchwork,
-        to_patch,
-        (shape[1], shape[0]),
-        flags=cv2.INTER_LINEAR | cv2.WARP_INVERSE_MAP,
-        borderMode=cv2.BORDER_REFLECT_101,
-    )
-    grown = np.clip(3 * _noise(shape, cell_px=70 / texel_m, random=random), 0, 1)
-    return np.asarray(drawn * grown)
+    middle = cells * fine / 2
+    to_patch = np.array([[cosine * east, -sine * east, middle], [sine * north, cosine * north, middle]])
+    # bent by a metre or two, as fields on slopes are
+    rows, columns = np.indices(shape, np.float32)
+    bend_px = 2.5 / texel_m
+    columns += bend_px * _noise(shape, cell_px=25 / texel_m, random=random)
+    rows += bend_px * _noise(shape, cell_px=25 / texel_m, random=random)
+    map_x, map_y = ((row[0] * columns + row[1] * rows + row[2]).astype(np.float32) for row in to_patch)
+    drawn = cv2.remap(patchwork, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
+    weeds = 1 + 0.3 * _noise(shape, cell_px=0.8 / texel_m, random=random)
+    grown = np.clip(4 * _noise(shape, cell_px=70 / texel_m, random=random) + 1, 0, 1)
+    return np.asarray(drawn * weeds * grown, np.float32)
 
 
 def _texel_points(ground: GroundPicture, points_m: Floats) -> npt.NDArray[np.int32]:
@@ -235,19 +233,18 @@ def _distance_to_line_m(places: Floats, path: Floats) -> Floats:
 
 
 def _tree(foot_m: Floats, random: np.random.Generator) -> Solid:
-    """Return a crown as clumps of leaves, dim above and warmer below."""
+    """Return a crown as clumps of leaves, low ones first: dark gaps below, warmer leaves on top."""
     radius = random.uniform(1.2, 3.0)
-    count = 16
-    offsets = random.normal(0, 0.45, (count, 3)) * [radius, radius, 0.6 * radius]
+    count = int(30 * radius)
+    offsets = random.normal(0, 0.42, (count, 3)) * [radius, radius, 0.55 * radius]
     offsets[:, 2] += radius + 1.5
-    order = np.argsort(offsets[:, 2])
-    tone = random.uniform(84, 112)
+    tone = random.uniform(66, 92)
     parts = [
         Part(
-            (foot_m + offsets[index])[None],
-            np.array([radius * random.uniform(0.22, 0.45)]),
-            tone + random.uniform(-10, 10),
+            (foot_m + offset)[None],
+            np.array([random.uniform(0.18, 0.45)]),
+            tone + 40 * rank / count + random.uniform(-14, 14),
         )
-        for index in order
+        for rank, offset in enumerate(offsets[np.argsort(offsets[:, 2])])
     ]
     return Solid(parts, foot_m + np.array([0.0, 0.0, radius]), 2.5 * radius + 1.5)

@@ -162,8 +162,8 @@ def truth_json(
         "fps": scenario.fps,
         "frame_count": scenario.frame_count,
         "camera": asdict(scenario.camera),
-        "note": "boxes are the bodies' exact outlines, cut at the frame's edge; people and cars out of view "
-        "have none; alt_m is metres above mean sea level",
+        "note": "boxes hold the bodies' outlines and a pixel of blur, cut at the frame's edge; "
+        "actors out of view have none; alt_m is metres above mean sea level",
         "events": [asdict(event) for event in events],
         "frames": [
             {

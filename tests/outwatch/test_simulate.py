@@ -220,7 +220,7 @@ def test_bodies_are_drawn_where_the_truth_puts_them(small: SimulatedFlight) -> N
     assert left < foot[0] < right
     assert top < foot[1] < bottom
     assert (person["label"], car["label"]) == ("person", "car")
-    assert car["box_xyxy_px"][2] - car["box_xyxy_px"][0] == pytest.approx(4.5 * focal_px / 59.1, abs=1.5)
+    assert car["box_xyxy_px"][2] - car["box_xyxy_px"][0] == pytest.approx(4.5 * focal_px / 59.1 + 2, abs=1.0)
     assert (person["visible_fraction"], car["visible_fraction"]) == (1.0, 1.0)
 
 
