@@ -1,7 +1,7 @@
 """Know a video file and read its frames, through the confined decoder.
 
 Belongs here: what the decoder's numbers mean: completeness, modality, time of recording. Not here:
-decoding (``decoder.py``) and its confinement (``sandbox.py``).
+decoding (``decoder.py``) and the child it runs in (``sandbox.py``).
 """
 
 from __future__ import annotations
@@ -16,7 +16,8 @@ from typing import Any
 
 import numpy as np
 
-from ingest.sandbox import FRAME, FRAME_HEADER, REPORT, Limits, converse
+from ingest.confinement import FRAME, FRAME_HEADER, REPORT, Limits
+from ingest.sandbox import converse
 from outwatch.domain.errors import CorruptClip
 from outwatch.domain.types import Completeness, Frame, Modality
 
