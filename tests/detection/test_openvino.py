@@ -98,7 +98,7 @@ def test_results_keep_the_order_of_frames(make_model: ModelMaker) -> None:
 
 
 def test_boxes_of_one_thing_are_one_box(make_model: ModelMaker) -> None:
-    """Boxes of one label that overlap by more than 0.7 are one, those of another label stay."""
+    """Boxes of one label that overlap by more than a half are one, those of another label stay."""
     candidates = [
         [30.0, 16.0, 20.0, 10.0, 0.0, 0.6, 0.0, 0.0],
         CAR,

@@ -45,21 +45,8 @@ def test_one_command_trains_exports_and_measures(
     """What comes out is a model folder that runs, knows our labels and says its measured recall."""
     pytest.importorskip("ultralytics", reason="needs the extra outwatch[ultralytics]", exc_type=ImportError)
     start = samples / "models/yolo11n_coco.pt"
-    monkeypatch.setattr(
-        sys,
-        "argv",
-        [
-            "train",
-            "--data",
-            str(toy_data),
-            "--start",
-            str(start),
-            "--out",
-            str(tmp_path / "out"),
-            "--epochs",
-            "1",
-        ],
-    )
+    arguments = {"--data": toy_data, "--start": start, "--out": tmp_path / "out", "--epochs": 1}
+    monkeypatch.setattr(sys, "argv", ["train", *(str(part) for pair in arguments.items() for part in pair)])
     train.main()
     detector = OpenVinoDetector(tmp_path / "out" / train.MODEL_NAME, min_confidence=0.25)
     assert detector.labels == ("person", "car", "bicycle", "other_vehicle")
