@@ -152,13 +152,14 @@ class WebhookChannel:
 def _checked_url(text: str) -> httpx.URL:
     try:
         url = httpx.URL(text)
-    except httpx.InvalidURL as error:
+        host = url.host
+    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: a name that IDNA does not allow
         raise ConfigInvalid(f"webhook URL cannot be read: {error}") from error
-    if url.scheme not in {"http", "https"} or not url.host or (url.port or 0) > _MAX_PORT:
-        found = f"scheme {url.scheme!r}, host {url.host!r}, port {url.port}"
+    if url.scheme not in {"http", "https"} or not host or (url.port or 0) > _MAX_PORT:
+        found = f"scheme {url.scheme!r}, host {host!r}, port {url.port}"
         raise ConfigInvalid(f"webhook URL must be http(s)://host[:port]/..., found {found}")
     if url.userinfo:
-        raise ConfigInvalid(f"webhook URL for {url.host} must not hold a user or password")
+        raise ConfigInvalid(f"webhook URL for {host} must not hold a user or password")
     return url
 
 

@@ -98,6 +98,11 @@ def test_the_sample_file_is_read() -> None:
         ({"geometry": {"type": "Point", "coordinates": [71.4]}}, "geometry, coordinates", "[71.4]"),
         ({"geometry": {"type": "Point", "coordinates": "71,33"}}, "geometry, coordinates", "'71,33'"),
         ({"geometry": {"type": "Polygon", "coordinates": [SQUARE[:-1]]}}, "coordinates[0]", "[[71.0, 33.0]"),
+        (
+            {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1, 5], [1, 0], [0, 0]]]}},
+            "geometry: expected a buildable shape",
+            "inhomogeneous",
+        ),
         ({"geometry": {"type": "Polygon", "coordinates": SQUARE}}, "coordinates[0][0]", "71.0"),
         (
             {
