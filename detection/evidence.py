@@ -22,12 +22,14 @@ from outwatch.domain.geometry import LocalFrame
 from outwatch.domain.types import Camera, Detection, Event, EventKind, Image, Outpost, Review, TelemetrySample
 
 MIN_WIDTH_PX = 1280
-"""Smaller pictures are enlarged to this, so that lines and letters are crisp beside thermal pixels."""
+"""Smaller pictures are enlarged at least to this, so that lines are crisp on thermal pixels."""
 MAX_WIDTH_PX = 1920
 """Larger ones are reduced to this: a phone on a weak link must load it."""
 PANEL_WIDTH_PX = 460
 JPEG_QUALITY = 88
-_MARGIN_PX = 24
+_MARGIN_PX, _HEAD_PX, _FOOT_PX = 24, 76, 64
+_FACTS_TOP_PX, _HEADING_PX, _LINE_PX, _GAP_PX, _REVIEW_PX, _COMPASS_PX = 12, 24, 32, 20, 84, 124
+_SMALLEST_FONT_PX = 12
 _BAR_SHARE = 0.22
 """Longest scale bar, as a share of the picture's width."""
 _SURE = 0.99
@@ -73,25 +75,28 @@ def draw_still(
         local_zone: the time zone of the people who look.
     """
     height_px, width_px = image.shape[:2]
-    zoom = min(max(1.0, MIN_WIDTH_PX / width_px), MAX_WIDTH_PX / width_px)
-    picture = _picture(image, detections, kind=event.kind, zoom=zoom)
-    title = _font_that_fits(title_of(event, outpost), picture.width + PANEL_WIDTH_PX - 2 * _MARGIN_PX)
-    head_px, foot_px = 76, 64
     facts = facts_of(event, outpost=outpost, local_zone=local_zone)
-    panel_px = max(picture.height, _panel_height(facts))
-    sheet = Pictures.new("RGB", (picture.width + PANEL_WIDTH_PX, head_px + panel_px + foot_px), _PAPER)
-    sheet.paste(picture, (0, head_px))
+    wanted = max(1.0, MIN_WIDTH_PX / width_px, _panel_height(facts) / height_px)
+    zoom = min(wanted, MAX_WIDTH_PX / width_px)
+    picture = _picture(image, detections, kind=event.kind, zoom=zoom)
+    body_px = max(picture.height, _panel_height(facts))
+    size = picture.width + PANEL_WIDTH_PX, _HEAD_PX + body_px + _FOOT_PX
+    sheet = Pictures.new("RGB", size, _PAPER)
+    sheet.paste(picture, (0, _HEAD_PX))
     draw = ImageDraw.Draw(sheet)
-    draw.text((_MARGIN_PX, head_px // 2), title_of(event, outpost), font=title, fill=_INK, anchor="lm")
+    title = title_of(event, outpost)
+    font = _font_that_fits(title, sheet.width - 2 * _MARGIN_PX, largest_px=44)
+    draw.text((_MARGIN_PX, _HEAD_PX // 2), title, font=font, fill=_INK, anchor="lm")
     left = picture.width + _MARGIN_PX
-    bottom = _write_facts(draw, facts, left=left, top=head_px + 12)
+    bottom = _write_facts(draw, facts, left=left, top=_HEAD_PX + _FACTS_TOP_PX)
     _draw_review(draw, event, left=left, top=bottom)
-    _draw_north(draw, pose, left=left, bottom=head_px + panel_px - 16)
+    _draw_north(draw, pose, left=left, bottom=_HEAD_PX + body_px - _MARGIN_PX)
+    middle = _HEAD_PX + body_px + _FOOT_PX // 2
     metre_px = metre_in_px(event, pose=pose, camera=camera, width_px=width_px, height_px=height_px)
-    foot_y = head_px + panel_px + foot_px // 2
-    _draw_scale(draw, metre_px and metre_px * zoom, left=_MARGIN_PX, middle=foot_y, width_px=picture.width)
+    _draw_scale(draw, metre_px and metre_px * zoom, left=_MARGIN_PX, middle=middle, width_px=picture.width)
     source = f"{clip_name}   clip {event.clip_id}   frame {event.peak_frame_index}   {event.model_id}"
-    draw.text((sheet.width - _MARGIN_PX, foot_y), source, font=_font(20), fill=_GREY, anchor="rm")
+    font = _font_that_fits(source, sheet.width - round(picture.width * 0.6), largest_px=20)
+    draw.text((sheet.width - _MARGIN_PX, middle), source, font=font, fill=_GREY, anchor="rm")
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
@@ -105,7 +110,7 @@ def title_of(event: Event, outpost: Outpost) -> str:
     if event.count_low == event.count_high:
         about = f"{event.count} {noun}"
     what = "Gathering" if event.kind is EventKind.GATHERING_NEAR_OUTPOST else noun.capitalize()
-    return f"{what} near {outpost.name} — {about}"
+    return f"{what} near {outpost.name}: {about}"
 
 
 def facts_of(event: Event, *, outpost: Outpost, local_zone: ZoneInfo) -> Facts:
@@ -116,6 +121,7 @@ def facts_of(event: Event, *, outpost: Outpost, local_zone: ZoneInfo) -> Facts:
     if event.distance_m == 0:
         where = "inside its boundary"
     chance = f"{event.p_inside:.0%}" if event.p_inside <= _SURE else "over 99%"
+    together = "together" if event.kind is EventKind.GATHERING_NEAR_OUTPOST else "in view"
     point, radius_m = event.fix.point, event.fix.error_radius_m
     place = [] if point is None else [f"{point.lat_deg:.5f}, {point.lon_deg:.5f}"]
     if radius_m is not None:
@@ -125,7 +131,7 @@ def facts_of(event: Event, *, outpost: Outpost, local_zone: ZoneInfo) -> Facts:
         ("LASTED", [f"{(end - start).total_seconds():.0f} s, {start:%H:%M:%S} to {end:%H:%M:%S}"]),
         (outpost.name.upper(), [where, f"within its {outpost.watch_radius_m:.0f} m watch: {chance}"]),
         ("PLACE", place),
-        ("COUNT", [f"{event.count} ({_interval(event)}), {event.in_view} in this frame"]),
+        ("COUNT", [f"{event.count} {together} ({_interval(event)})", f"{event.in_view} in this frame"]),
         ("CONFIDENCE", [f"{event.confidence:.2f} of 1"]),
     ]
 
@@ -160,7 +166,7 @@ def wind_of(bearing_deg: float) -> str:
 
 
 def _interval(event: Event) -> str:
-    return f"{event.count_low}–{event.count_high}"
+    return f"{event.count_low} to {event.count_high}"
 
 
 def _length(metres: float) -> str:
@@ -171,11 +177,13 @@ def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
     return ImageFont.load_default(size_px)
 
 
-def _font_that_fits(text: str, width_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the largest font, from 44 px down, in which a line fits a width."""
-    return next(
-        (font for font in map(_font, range(44, 16, -2)) if font.getlength(text) <= width_px), _font(16)
-    )
+def _font_that_fits(
+    text: str, width_px: int, *, largest_px: int
+) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """Return the largest font, down to the smallest that can be read, in which a line fits a width."""
+    sizes = range(largest_px, _SMALLEST_FONT_PX, -1)
+    fitting = (font for font in map(_font, sizes) if font.getlength(text) <= width_px)
+    return next(fitting, _font(_SMALLEST_FONT_PX))
 
 
 def _picture(
@@ -200,21 +208,21 @@ def _picture(
 
 
 def _panel_height(facts: Facts) -> int:
-    """Return the height the panel needs: headings, lines, review, compass."""
-    return 12 + sum(44 + 32 * len(lines) for _, lines in facts) + 120 + 190
+    """Return the height the panel needs: facts, review, compass and the space between."""
+    facts_px = sum(_HEADING_PX + _LINE_PX * len(lines) + _GAP_PX for _, lines in facts)
+    return _FACTS_TOP_PX + facts_px + _REVIEW_PX + _MARGIN_PX + _COMPASS_PX + _MARGIN_PX
 
 
 def _write_facts(draw: ImageDraw.ImageDraw, facts: Facts, *, left: int, top: int) -> int:
     """Write headings and lines, and return where they end."""
-    width_px = PANEL_WIDTH_PX - 2 * _MARGIN_PX
     for heading, lines in facts:
         draw.text((left, top), heading, font=_font(17), fill=_GREY)
-        top += 24
+        top += _HEADING_PX
         for line in lines:
-            font = min(_font(26), _font_that_fits(line, width_px), key=lambda f: f.getlength(line))
+            font = _font_that_fits(line, PANEL_WIDTH_PX - 2 * _MARGIN_PX, largest_px=26)
             draw.text((left, top), line, font=font, fill=_INK)
-            top += 32
-        top += 20
+            top += _LINE_PX
+        top += _GAP_PX
     return top
 
 
@@ -222,14 +230,14 @@ def _draw_review(draw: ImageDraw.ImageDraw, event: Event, *, left: int, top: int
     """Say whether a person has looked."""
     word, sentence = _REVIEWS[event.review]
     right = left + PANEL_WIDTH_PX - 2 * _MARGIN_PX
-    draw.rounded_rectangle((left, top, right, top + 84), radius=8, outline=_YELLOW, width=2)
+    draw.rounded_rectangle((left, top, right, top + _REVIEW_PX), radius=8, outline=_YELLOW, width=2)
     draw.text((left + 16, top + 12), word, font=_font(26), fill=_YELLOW)
     draw.text((left + 16, top + 48), sentence, font=_font(20), fill=_INK)
 
 
 def _draw_north(draw: ImageDraw.ImageDraw, pose: TelemetrySample | None, *, left: int, bottom: int) -> None:
     """Draw where north lies in the picture, as seen from above, and where the camera looks."""
-    radius_px = 62
+    radius_px = _COMPASS_PX // 2
     x, y = left + radius_px, bottom - radius_px
     if pose is None or pose.heading_deg is None:
         draw.text((left, bottom), "North is not known", font=_font(22), fill=_GREY, anchor="ls")
