@@ -173,7 +173,9 @@ def _geometry(value: object, *, where: str, faults: _Faults) -> BaseGeometry | N
     try:
         geometry: BaseGeometry = shape({"type": kind, "coordinates": coordinates})
     except (GEOSException, ValueError) as error:
-        faults.add(where, expected="a buildable shape", found=str(error))
+        faults.add(
+            where, expected="a buildable shape, with a height in all positions or in none", found=str(error)
+        )
         return None
     if geometry.is_empty or not geometry.is_valid:
         faults.add(where, expected="a valid shape", found=explain_validity(geometry))

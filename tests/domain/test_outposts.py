@@ -100,8 +100,8 @@ def test_the_sample_file_is_read() -> None:
         ({"geometry": {"type": "Polygon", "coordinates": [SQUARE[:-1]]}}, "coordinates[0]", "[[71.0, 33.0]"),
         (
             {"geometry": {"type": "Polygon", "coordinates": [[[0, 0], [1, 1, 5], [1, 0], [0, 0]]]}},
-            "geometry: expected a buildable shape",
-            "inhomogeneous",
+            "geometry: expected a buildable shape, with a height in all positions or in none",
+            "setting an array element",
         ),
         ({"geometry": {"type": "Polygon", "coordinates": SQUARE}}, "coordinates[0][0]", "71.0"),
         (
