@@ -137,24 +137,37 @@ class Lake:
         files = [f"{root}/{key}" for key in self._keys(table_name, since=since, until=until)]
         if not files:
             return _described(empty, schema)
-        partitioning = ds.partitioning(pa.schema([_DT]), flavor="hive")
-        dataset = ds.dataset(
-            files, schema=schema, filesystem=filesystem, format="parquet",
-            partitioning=partitioning, partition_base_dir=root,
-        )  # fmt: skip
+        checked = ds.ParquetFragmentScanOptions(page_checksum_verification=True)
         try:
+            dataset = ds.dataset(
+                files,
+                schema=schema,
+                filesystem=filesystem,
+                format=ds.ParquetFileFormat(default_fragment_scan_options=checked),
+                partitioning=ds.partitioning(pa.schema([_DT]), flavor="hive"),
+                partition_base_dir=root,
+            )
             return _described(dataset.to_table(columns=wanted, filter=where), schema)
-        except OSError as error:
-            raise StoreUnavailable(f"lake table {table_name!r} at {self._store.url}: {error}") from error
-        except pa.ArrowException as error:
-            raise UnsupportedFormat(
-                f"lake table {table_name!r} has a damaged file: {error}; run its step again"
-            ) from error
+        except (pa.ArrowException, OSError) as error:
+            place = f"lake table {table_name!r} at {self._store.url}"
+            if _from_store(error):
+                raise StoreUnavailable(f"{place}: {error}; try again") from error
+            raise UnsupportedFormat(f"{place} has a damaged file: {error}; run its step again") from error
 
     def _keys(self, table_name: str, *, since: date | None, until: date | None) -> list[str]:
         first, last = since or date.min, until or date.max
         found = (info.key for info in self._store.list(keys.lake_prefix(table_name)))
         return [key for key in found if first <= keys.parse_lake(key).dt <= last]
+
+
+def _from_store(error: Exception) -> bool:
+    """Return whether a read failed on the way to the bytes, rather than in them.
+
+    Arrow raises OSError for both; only those of the operating system have a number or a class of their
+    own, and those of S3 name it.
+    """
+    numbered = isinstance(error, OSError) and error.errno is not None
+    return numbered or isinstance(error, FileNotFoundError) or "AWS Error" in str(error)
 
 
 def _described(table: pa.Table, schema: pa.Schema) -> pa.Table:

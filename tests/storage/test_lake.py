@@ -13,7 +13,8 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 import pytest
 
-from outwatch.domain.errors import KeyInvalid, ObjectMissing, UnsupportedFormat
+from outwatch.domain.errors import KeyInvalid, ObjectMissing, StoreUnavailable, UnsupportedFormat
+from outwatch.domain.ports import ObjectInfo
 from outwatch.domain.types import Detection, ErrorEllipse, GeoPoint, GroundFix
 from storage.lake import Lake
 from storage.local import LocalStore
@@ -107,7 +108,7 @@ def test_missing_file_is_missing(lake: Lake) -> None:
 
 
 def test_damaged_file_is_named(lake: Lake, store: LocalStore) -> None:
-    """One flipped bit in a page is found by its checksum."""
+    """One flipped bit in a page is found by its checksum, whichever way it is read."""
     key = write(lake, [seen(number) for number in range(100)])
     data = bytearray(store.get(key))
     page = pq.ParquetFile(pa.BufferReader(bytes(data))).metadata.row_group(0).column(1)
@@ -115,6 +116,18 @@ def test_damaged_file_is_named(lake: Lake, store: LocalStore) -> None:
     store.put(key, bytes(data))
     with pytest.raises(UnsupportedFormat, match=r"dt=2026-03-01/c1\.parquet .* not readable Parquet"):
         lake.read("detections", dt=DAY, name="c1")
+    with pytest.raises(UnsupportedFormat, match=r"'detections' .* has a damaged file"):
+        lake.scan("detections")
+
+
+def test_file_that_vanishes_during_a_scan_can_be_tried_again(
+    lake: Lake, store: LocalStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A clip registered anew takes its old files away; that is no damage."""
+    gone = ObjectInfo("lake/detections/dt=2026-03-01/gone.parquet", 1, AT)
+    monkeypatch.setattr(store, "list", lambda _: iter([gone]))
+    with pytest.raises(StoreUnavailable, match=r"gone\.parquet.*try again"):
+        lake.scan("detections")
 
 
 def test_scan_joins_files_in_order(lake: Lake) -> None:
@@ -179,7 +192,7 @@ def test_duckdb_reads_the_table_in_one_line(lake: Lake, tmp_path: Path) -> None:
         write(lake, [seen(0), seen(1)], dt=date(2026, 3, day))
     files = tmp_path / "store/lake/detections/*/*.parquet"
     rows = duckdb.sql(
-        f"SELECT dt, count(*), max(bbox.xmax) FROM read_parquet('{files}', hive_partitioning = true) "  # noqa: S608
+        f"SELECT dt, count(*), max(bbox.xmax) FROM read_parquet('{files}', hive_partitioning = true) "
         "GROUP BY dt ORDER BY dt"
     ).fetchall()
     assert rows == [(date(2026, 3, 1), 2, 71.01), (date(2026, 3, 2), 2, 71.01)]

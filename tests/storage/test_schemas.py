@@ -296,6 +296,15 @@ def test_table_without_a_column_is_refused_by_its_name() -> None:
         schemas.detections_from(schemas.detections_table([SEEN]).drop_columns(["label", "fix_at"]))
 
 
+def test_telemetry_without_its_metadata_is_refused() -> None:
+    """Samples alone do not say their format, nor what was missing."""
+    bare = schemas.telemetry_table(Telemetry("dji_srt", ())).replace_schema_metadata(
+        schemas.schema_of("telemetry").metadata
+    )
+    with pytest.raises(UnsupportedFormat, match=r"outwatch\.telemetry"):
+        schemas.telemetry_from(bare)
+
+
 def test_unknown_table_is_refused() -> None:
     """A table without a schema is named, beside those there are."""
     with pytest.raises(UnsupportedFormat, match=r"'readings'.*detections, tracks"):
