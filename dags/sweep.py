@@ -9,14 +9,14 @@ from __future__ import annotations
 from datetime import timedelta
 from typing import Any
 
-from airflow.sdk import dag, task
+from airflow.sdk import DeltaTriggerTimetable, dag, task
 
 from outwatch.orchestration import DEFAULT_ARGS, LANDED, START
 
 
 @dag(
     dag_id="sweep",
-    schedule=timedelta(minutes=10),
+    schedule=DeltaTriggerTimetable(timedelta(minutes=10)),
     start_date=START,
     catchup=False,
     max_active_runs=1,

@@ -166,7 +166,7 @@ def alerts(
 def work(as_json: AsJson = False) -> None:
     """List the work that is open or failed, with the reason of each failure."""
     with _pipeline() as pipeline:
-        rows = [item for item in pipeline.ledger.work() if item.state != "done"]
+        rows = queries.unfinished(pipeline)
         if as_json:
             _print_json(
                 [
@@ -191,10 +191,7 @@ def work(as_json: AsJson = False) -> None:
 def retry() -> None:
     """Open all failed work again, once what made it fail is mended; `run` or the DAGs then do it."""
     with _pipeline() as pipeline:
-        failed = pipeline.ledger.work(state="failed")
-        for item in failed:
-            pipeline.ledger.reopen(item.step, item.subject)
-        out.print(f"{len(failed)} opened again")
+        out.print(f"{runner.reopen_failed(pipeline)} opened again")
 
 
 @app.command()

@@ -46,7 +46,7 @@ RETRY_POLICY = ExceptionRetryPolicy(
 )
 """The error tree, as Airflow sees it; an error that is not ours follows ``retries``."""
 
-DEFAULT_ARGS: Mapping[str, Any] = {
+DEFAULT_ARGS: dict[str, Any] = {
     "owner": "outwatch",
     "retries": 3,
     "retry_delay": timedelta(minutes=1),

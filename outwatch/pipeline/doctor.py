@@ -10,6 +10,7 @@ import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from typing import Literal
 
 import numpy as np
@@ -66,7 +67,7 @@ def examine() -> list[Check]:
         ("decoder", "run on Linux with user namespaces to cut the decoder off the network", _decoder),
         ("clock", "switch on NTP (timedatectl set-ntp true)", _clock),
     ):
-        checks += _guarded(name, fix, lambda examiner=examiner: examiner(settings))
+        checks += _guarded(name, fix, partial(examiner, settings))
     return checks
 
 
@@ -158,8 +159,8 @@ def _channels(settings: Settings) -> Iterator[Check]:
     yield Check("channels", "ok", ", ".join(names) or "none")
 
 
-def _decoder(_settings: Settings) -> Iterator[Check]:
-    held = isolation()
+def _decoder(settings: Settings) -> Iterator[Check]:
+    held = isolation(wiring.decoder_limits(settings))
     state: Literal["ok", "warning"] = "ok" if any("network" in item for item in held) else "warning"
     fix = "" if state == "ok" else "user namespaces are off: the decoder is limited but could open a socket"
     yield Check("decoder", state, ", ".join(held), fix)

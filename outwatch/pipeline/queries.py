@@ -11,6 +11,8 @@ from typing import Any
 from outwatch.domain.types import Alert, Event
 from outwatch.pipeline.wiring import Pipeline
 from storage import schemas
+from storage.ledger import Work
+from storage.tables import WorkState
 
 
 def events(pipeline: Pipeline, *, since: date | None = None) -> list[Event]:
@@ -22,6 +24,11 @@ def events(pipeline: Pipeline, *, since: date | None = None) -> list[Event]:
     """
     found = schemas.events_from(pipeline.lake.scan("events", since=since))
     return sorted(found, key=lambda event: (event.started_at, event.id))
+
+
+def unfinished(pipeline: Pipeline) -> list[Work]:
+    """Return the work that is open, claimed or failed, oldest first."""
+    return [work for work in pipeline.ledger.work() if work.state is not WorkState.DONE]
 
 
 def event_row(pipeline: Pipeline, event: Event) -> dict[str, Any]:

@@ -13,6 +13,7 @@ from outwatch.domain.errors import OutwatchError
 from outwatch.domain.types import Outcome
 from outwatch.pipeline import steps
 from outwatch.pipeline.wiring import Pipeline
+from storage.tables import WorkState
 
 Watcher = Callable[[str, str, float | None], None]
 """Told the step, its subject, and for long steps the seconds of footage done so far."""
@@ -39,6 +40,12 @@ def run_open_work(pipeline: Pipeline, *, watch: Watcher | None = None) -> Report
                 report.failures.append(Outcome(step, subject, error=f"{type(error).__name__}: {error}"))
     report.outcomes.append(steps.deliver_alerts(pipeline))
     return report
+
+
+def reopen_failed(pipeline: Pipeline) -> int:
+    """Open all failed work again and return how much; what made it fail should be mended."""
+    failed = pipeline.ledger.work(state=WorkState.FAILED)
+    return sum(pipeline.ledger.reopen(work.step, work.subject) for work in failed)
 
 
 def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> Outcome:

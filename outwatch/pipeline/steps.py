@@ -161,7 +161,8 @@ def raise_alerts(pipeline: Pipeline, clip_id: str) -> Outcome:
     """Enter a clip's events in the alert book: a new alert, or more of one that stands."""
 
     def work(_folder: Path) -> _Done:
-        raised, joined = [], []
+        raised: list[str] = []
+        joined: list[str] = []
         for event in clip_events(pipeline, _clip(pipeline, clip_id)):
             alert = make_alert(
                 event,

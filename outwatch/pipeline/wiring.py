@@ -70,13 +70,7 @@ class Pipeline:
     @property
     def limits(self) -> Limits:
         """Return what the confined decoder may use."""
-        ingest = self.settings.ingest
-        return Limits(
-            max_pixels=ingest.max_pixels,
-            memory_mb=ingest.decoder_memory_mb,
-            cpu_s=ingest.decoder_cpu_s,
-            silence_s=ingest.decoder_silence_s,
-        )
+        return decoder_limits(self.settings)
 
     @property
     def thresholds(self) -> Thresholds:
@@ -106,6 +100,17 @@ class Pipeline:
         if modality not in self._detectors:
             self._detectors[modality] = build_detector(self.settings, modality)
         return self._detectors[modality]
+
+
+def decoder_limits(settings: Settings) -> Limits:
+    """Return what one confined decoder may cost."""
+    ingest = settings.ingest
+    return Limits(
+        max_pixels=ingest.max_pixels,
+        memory_mb=ingest.decoder_memory_mb,
+        cpu_s=ingest.decoder_cpu_s,
+        silence_s=ingest.decoder_silence_s,
+    )
 
 
 def build_store(settings: Settings) -> ObjectStore:

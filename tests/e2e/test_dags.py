@@ -22,7 +22,7 @@ HEAVY = {"av", "cv2", "duckdb", "numpy", "openvino", "pyarrow", "rasterio", "skl
 
 
 def test_airflow_parses_exactly_our_dags(tmp_path: Path) -> None:
-    """Airflow's own DagBag finds the five DAGs, each documented, with our retry rules, and no import error."""
+    """Airflow's own DagBag finds our five DAGs, documented, with our retry rules, and no import error."""
     script = (
         "import json\n"
         "from airflow.dag_processing.dagbag import DagBag\n"

@@ -122,7 +122,7 @@ def test_hostile_files_are_kept_with_their_reason_and_the_rest_goes_on(
 def test_telemetry_of_another_flight_is_refused_and_the_clip_kept(
     pipeline: wiring.Pipeline, gathering_flight: SimulatedFlight, tmp_path: Path
 ) -> None:
-    """A subtitle file that cannot belong to the clip is quarantined; the clip stands, unlocated, and says so."""
+    """A subtitle file that cannot be the clip's is quarantined; the clip stands, unlocated, and says so."""
     folder = tmp_path / "card"
     folder.mkdir()
     video = folder / "flight.mp4"
