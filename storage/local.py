@@ -218,7 +218,6 @@ class LocalStore:
                 found = sorted(
                     f"{base}{entry.name}/" if entry.is_dir(follow_symlinks=False) else f"{base}{entry.name}"
                     for entry in entries
-                    if not entry.is_symlink()
                 )
         except (FileNotFoundError, NotADirectoryError):
             return

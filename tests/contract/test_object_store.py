@@ -33,6 +33,8 @@ from .conftest import Backend, S3Server, relaying
 LARGE_BYTES = 200_000_000
 NOW = timedelta(seconds=-1)
 """Sweep even what was left behind this second."""
+REPLACES_WITH_A_GAP = {"rclone"}
+"""Servers that were seen to lose an object from sight for a moment while it is replaced."""
 
 ROUND_TRIP_KEYS = {
     "spaces": "landing/a b/ c d .txt",
@@ -294,6 +296,8 @@ def test_concurrent_writers_of_one_key_leave_one_whole_value(backend: Backend) -
                 assert backend.store.get("shared") in values
             except StoreUnavailable:
                 continue  # refused is not torn
+            except ObjectMissing:
+                assert backend.name in REPLACES_WITH_A_GAP
             reads += 1
     assert [None] * len(values) == [done.result() for done in writes]
     assert reads > 0
