@@ -95,7 +95,7 @@ def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None 
     """Write a clip's detections, tracks and coverage."""
 
     def work(folder: Path) -> _Done:
-        clip = _clip(pipeline, clip_id)
+        clip = pipeline.ledger.require_clip(clip_id)
         detector = pipeline.detector(clip.modality)
         source = _fetch(pipeline, clip, folder)
         fps = pipeline.settings.detection.sample_fps
@@ -129,7 +129,7 @@ def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
     """Ask the rules of a clip's detections; write evidence first, then the events."""
 
     def work(folder: Path) -> _Done:
-        clip = _clip(pipeline, clip_id)
+        clip = pipeline.ledger.require_clip(clip_id)
         dt = keys.dt_of(clip.started_at)
         detections = schemas.detections_from(pipeline.lake.read("detections", dt=dt, name=clip.id))
         looks = schemas.coverage_from(pipeline.lake.read("coverage", dt=dt, name=clip.id))
@@ -163,7 +163,7 @@ def raise_alerts(pipeline: Pipeline, clip_id: str) -> Outcome:
     def work(_folder: Path) -> _Done:
         raised: list[str] = []
         joined: list[str] = []
-        for event in clip_events(pipeline, _clip(pipeline, clip_id)):
+        for event in clip_events(pipeline, pipeline.ledger.require_clip(clip_id)):
             alert = make_alert(
                 event,
                 outpost=pipeline.outpost(event.outpost_id),
@@ -279,13 +279,6 @@ def _perform(pipeline: Pipeline, step: str, subject: str, work: Callable[[Path],
         pipeline.store.delete(key)
     logger.info("step_done", **done.outcome.counts)
     return done.outcome
-
-
-def _clip(pipeline: Pipeline, clip_id: str) -> Clip:
-    clip = pipeline.ledger.clip(clip_id)
-    if clip is None:
-        raise ObjectMissing(f"clip {clip_id} is not in the ledger: hand its file in with `outwatch ingest`")
-    return clip
 
 
 def _fetch(pipeline: Pipeline, clip: Clip, folder: Path) -> Path:

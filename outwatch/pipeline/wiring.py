@@ -22,7 +22,7 @@ from alerting.webhook import WebhookChannel
 from detection.ground import ErrorBudget, GroundLocator
 from detection.rules import Thresholds
 from detection.terrain import DemTerrain
-from ingest.video import Limits
+from ingest.sandbox import Limits
 from outwatch import __version__
 from outwatch.domain.errors import ConfigInvalid, ModelUnavailable
 from outwatch.domain.outposts import parse_outposts
