@@ -11,7 +11,8 @@ import argparse
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
-from detection.evaluate import AP_CONFIDENCE, as_table, figures_by_condition, judge_images, recall_curve
+from detection.evaluate import AP_CONFIDENCE, as_table, figures_by_condition, judge_images
+from detection.metrics import recall_curve
 
 MODEL_NAME = "thermal_yolo11n"
 """Name of the shipped model and of its folder."""

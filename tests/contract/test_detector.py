@@ -260,4 +260,4 @@ def test_ultralytics_calls_nobody_and_leaves_nothing(start_weights: Path, tmp_pa
         check=False,
     )
     assert (run.returncode, run.stdout, run.stderr) == (0, "", "")
-    assert [path for path in tmp_path.rglob("*") if path.is_file()] == []
+    assert list(tmp_path.rglob("*")) == []
