@@ -253,11 +253,15 @@ def _keep_subtitle(packet: av.Packet[Any], *, tally: Tally) -> None:
 
 
 def _check_size(width: int, height: int, *, max_pixels: int) -> None:
+    way_out = "convert the clip to a smaller size, or raise the setting"
     if width * height > max_pixels:
         raise RefusedError(
+            "unsupported", f"frames of {width}x{height} pixels exceed max_pixels={max_pixels}: {way_out}"
+        )
+    if width * height == 0:  # FFmpeg forgets a size that it was told to refuse
+        raise RefusedError(
             "unsupported",
-            f"frames of {width}x{height} pixels exceed max_pixels={max_pixels}: convert the clip to a"
-            " smaller size, or raise the setting",
+            f"frames have no size that can be read, or exceed max_pixels={max_pixels}: {way_out}",
         )
 
 

@@ -197,10 +197,7 @@ def _created_at(text: str | None) -> datetime | None:
 
 
 def _no_frames(path: Path) -> CorruptClip:
-    return CorruptClip(
-        f"{path.name}: not one frame can be decoded: it is damaged, or its frames are larger than it states;"
-        " copy it again from the card"
-    )
+    return CorruptClip(f"{path.name}: not one frame can be decoded: copy it again from the card")
 
 
 def _senseless(path: Path) -> CorruptClip:
