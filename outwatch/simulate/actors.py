@@ -25,7 +25,7 @@ _STEP_S = 0.1
 """Grid of driven paths; between its points cars run straight."""
 _WHEELBASE = 0.6
 """Of a car's length."""
-_WARM, _GLASS, _ROOF = 236.0, 52.0, 62.0
+_WARM, _TYRES, _GLASS, _ROOF = 236.0, 206.0, 52.0, 62.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -124,28 +124,45 @@ def _member_track(group: People, offset: Floats, spacing_m: float, random: np.ra
 def _person(track: _Track, random: np.random.Generator) -> Actor:
     height_m = random.normal(1.70, 0.06)
     build = random.normal(1.0, 0.06)
-    level = random.uniform(222, 240)
+    look = Look(
+        level=random.uniform(222, 240),
+        hair=random.uniform(120, 235),
+        arms_m=(random.uniform(-0.1, 0.45), random.uniform(-0.1, 0.45)),
+    )
 
     def body(stance: Stance) -> list[Part]:
-        return person_parts(stance, height_m=height_m, build=build, level=level)
+        return person_parts(stance, height_m=height_m, build=build, look=look)
 
     return Actor("person", height_m, track.walking, body)
 
 
-def person_parts(stance: Stance, *, height_m: float, build: float, level: float) -> list[Part]:
-    """Return a person as capsules: legs and arms in stride, torso, shoulders, head."""
+@dataclass(frozen=True, slots=True)
+class Look:
+    """What tells one person from another, seen from above."""
+
+    level: float = 230.0
+    hair: float = 230.0
+    """Grey level of the top of the head: hair and caps insulate."""
+    arms_m: tuple[float, float] = (0.0, 0.0)
+    """How far ahead the left and the right hand are held."""
+
+
+def person_parts(stance: Stance, *, height_m: float, build: float, look: Look) -> list[Part]:
+    """Return a person in loose clothes as capsules: legs and arms in stride, torso, shoulders, head."""
     stride = math.sin(math.pi * stance.gone_m / _STRIDE_M) if stance.moving else 0.25
+    left, right = look.arms_m
     scale = height_m / 1.70
     width = build * scale
-    # right, ahead, up of both ends in metres at 1.70 m; radii; level beside the person's own
+    # right, ahead, up of both ends in metres at 1.70 m; radii; level
     capsules = (
-        ((-0.09, 0, 0.85), (-0.10, 0.28 * stride, 0.07), 0.085, 0.065, -16),
-        ((0.09, 0, 0.85), (0.10, -0.28 * stride, 0.07), 0.085, 0.065, -16),
-        ((-0.20, 0, 1.36), (-0.24, -0.20 * stride, 0.86), 0.055, 0.045, -10),
-        ((0.20, 0, 1.36), (0.24, 0.20 * stride, 0.86), 0.055, 0.045, -10),
-        ((0, 0, 0.72), (0, 0.02, 1.30), 0.155, 0.15, -4),
-        ((-0.13, 0, 1.38), (0.13, 0, 1.38), 0.09, 0.09, 0),
-        ((0, 0.03, 1.58), (0, 0.03, 1.59), 0.11, 0.11, 10),
+        ((-0.09, 0, 0.85), (-0.10, 0.28 * stride, 0.07), 0.085, 0.065, look.level - 16),
+        ((0.09, 0, 0.85), (0.10, -0.28 * stride, 0.07), 0.085, 0.065, look.level - 16),
+        ((-0.22, 0, 1.36), (-0.31, left - 0.20 * stride, 0.92), 0.065, 0.055, look.level - 10),
+        ((0.22, 0, 1.36), (0.31, right + 0.20 * stride, 0.92), 0.065, 0.055, look.level - 10),
+        ((0, 0, 0.62), (0, 0.02, 1.28), 0.19, 0.18, look.level - 4),
+        ((-0.14, 0, 1.36), (0.14, 0, 1.36), 0.115, 0.115, look.level),
+        ((0, 0.03, 1.56), (0, 0.03, 1.57), 0.11, 0.11, look.level + 10),
+        ((0, 0.0, 1.61), (0, 0.0, 1.62), 0.085, 0.085, look.hair),
     )
     size = np.array([width, width, scale])
     return [
@@ -153,9 +170,9 @@ def person_parts(stance: Stance, *, height_m: float, build: float, level: float)
             np.array(start) * size,
             np.array(end) * size,
             radii_m=(start_radius * width, end_radius * width),
-            level=level + brighter,
+            level=level,
         )
-        for start, end, start_radius, end_radius, brighter in capsules
+        for start, end, start_radius, end_radius, level in capsules
     ]
 
 
@@ -170,7 +187,8 @@ def _car(vehicle: Vehicle, random: np.random.Generator) -> Actor:
         return Stance(east, north, heading, 0.0, driving)
 
     size_m = (vehicle.length_m, vehicle.width_m, vehicle.height_m)
-    parts = car_parts(size_m=size_m, hood=hood, paint=paint)
+    sill = _TYRES if driving or vehicle.warm else paint + 10
+    parts = car_parts(size_m=size_m, hood=hood, paint=paint, sill=sill)
 
     def body(stance: Stance) -> list[Part]:  # noqa: ARG001 a car does not change its shape
         return parts
@@ -209,8 +227,8 @@ def _along(path: Floats, along: Floats, gone: Floats) -> Floats:
     return np.asarray(inside + before + beyond)
 
 
-def car_parts(*, size_m: tuple[float, float, float], hood: float, paint: float) -> list[Part]:
-    """Return a car as faces: body, hood, cabin of cold glass under a cold roof."""
+def car_parts(*, size_m: tuple[float, float, float], hood: float, paint: float, sill: float) -> list[Part]:
+    """Return a car as faces: sill with tyres, body, hood, cabin of cold glass under a cold roof."""
     length, width, height = size_m
     deck_m = 0.6 * height
     body = outline(back_m=-length / 2, front_m=length / 2, width_m=width, chamfer_m=0.35)
@@ -218,7 +236,8 @@ def car_parts(*, size_m: tuple[float, float, float], hood: float, paint: float) 
     glass = outline(back_m=-0.43 * length, front_m=0.24 * length, width_m=0.9 * width, chamfer_m=0.2)
     roof = outline(back_m=-0.34 * length, front_m=0.08 * length, width_m=0.74 * width, chamfer_m=0.2)
     return [
-        *prism(body, low_m=0.15 * height, high_m=deck_m, sides=paint - 20, lid=paint),
+        *prism(body, low_m=0.08 * height, high_m=0.28 * height, sides=sill, lid=sill),
+        *prism(body, low_m=0.28 * height, high_m=deck_m, sides=paint - 20, lid=paint),
         lid_at(bonnet, height_m=deck_m, level=hood),
         *prism(glass, low_m=deck_m, high_m=height, sides=_GLASS, lid=_ROOF, top=roof),
     ]

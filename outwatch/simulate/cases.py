@@ -14,7 +14,7 @@ from rasterio.warp import transform_bounds
 
 from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.types import Camera, GeoPoint, Modality, TelemetrySample
-from outwatch.simulate.actors import Stance, person_parts
+from outwatch.simulate.actors import Look, Stance, person_parts
 from outwatch.simulate.path import Reporter
 from outwatch.simulate.scenario import CameraModel, PoseNoise
 from outwatch.simulate.shapes import placed
@@ -123,7 +123,7 @@ def _somewhere(dem: Path | None, random: np.random.Generator) -> tuple[Site, Sur
 def _person_box(view: View, foot_m: Floats, *, heading_rad: float) -> tuple[float, float, float, float]:
     """Return the outline of a standing person of 1.70 m."""
     stance = Stance(float(foot_m[0]), float(foot_m[1]), heading_rad, 0.0, False)
-    body = person_parts(stance, height_m=1.70, build=1.0, level=0.0)
+    body = person_parts(stance, height_m=1.70, build=1.0, look=Look())
     parts = placed(body, place_m=foot_m, heading_rad=heading_rad)
     pixels, depth = view.project(np.concatenate([part.centres_m for part in parts]))
     radii = view.focal_px * np.concatenate([part.radii_m for part in parts]) / depth

@@ -236,14 +236,14 @@ def _tree(foot_m: Floats, random: np.random.Generator) -> Solid:
     """Return a crown as clumps of leaves, low ones first: dark gaps below, warmer leaves on top."""
     radius = random.uniform(1.2, 3.0)
     count = int(30 * radius)
-    offsets = random.normal(0, 0.42, (count, 3)) * [radius, radius, 0.55 * radius]
+    offsets = random.normal(0, 0.36, (count, 3)) * [radius, radius, 0.55 * radius]
     offsets[:, 2] += radius + 1.5
-    tone = random.uniform(66, 92)
+    tone = random.uniform(76, 98)
     parts = [
         Part(
             (foot_m + offset)[None],
             np.array([random.uniform(0.18, 0.45)]),
-            tone + 40 * rank / count + random.uniform(-14, 14),
+            tone + 22 * rank / count + random.uniform(-6, 6),
         )
         for rank, offset in enumerate(offsets[np.argsort(offsets[:, 2])])
     ]

@@ -220,8 +220,8 @@ def test_bodies_are_drawn_where_the_truth_puts_them(small: SimulatedFlight) -> N
     assert left < foot[0] < right
     assert top < foot[1] < bottom
     assert (person["label"], car["label"]) == ("person", "car")
-    # its rear at deck height 0.9 m, its front at the sill 0.225 m, and a pixel of blur on both sides
-    length_px = focal_px * (8.25 / 59.1 - 3.75 / 59.775) + 2
+    # its rear at deck height 0.9 m, its front at the sill 0.12 m, and a pixel of blur on both sides
+    length_px = focal_px * (8.25 / 59.1 - 3.75 / 59.88) + 2
     assert car["box_xyxy_px"][2] - car["box_xyxy_px"][0] == pytest.approx(length_px, abs=0.01)
     assert (person["visible_fraction"], car["visible_fraction"]) == (1.0, 1.0)
 
