@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import json
 import re
+import sys
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,7 @@ from typing import Any
 import av
 import cv2
 import numpy as np
+import structlog
 import yaml
 
 from detection.labels import to_label
@@ -226,4 +228,6 @@ def as_table(report: Mapping[str, Mapping[str, Any]]) -> str:
 
 
 if __name__ == "__main__":
+    # Standard output is for the figures.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     main()

@@ -8,8 +8,11 @@ into Ultralytics (``detection/ultralytics.py``) and any inference in production.
 from __future__ import annotations
 
 import argparse
+import sys
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
+
+import structlog
 
 from detection.evaluate import AP_CONFIDENCE, as_table, figures_by_condition, judge_images
 from detection.metrics import recall_curve
@@ -91,4 +94,6 @@ def _train(arguments: argparse.Namespace, recipe: Recipe) -> Path:
 
 
 if __name__ == "__main__":
+    # Standard output is for the figures.
+    structlog.configure(logger_factory=structlog.PrintLoggerFactory(sys.stderr))
     main()
