@@ -16,6 +16,8 @@ import numpy as np
 import numpy.typing as npt
 from shapely.geometry.base import BaseGeometry
 
+MAX_LAT_DEG = 90.0
+MAX_LON_DEG = 180.0
 Image = npt.NDArray[np.uint8]
 """A frame's pixels: (height, width, 3), BGR, uint8."""
 
@@ -99,7 +101,7 @@ class GeoPoint:
     alt_m: float | None = None
 
     def __post_init__(self) -> None:
-        if not (-90 <= self.lat_deg <= 90 and -180 <= self.lon_deg <= 180):
+        if not (abs(self.lat_deg) <= MAX_LAT_DEG and abs(self.lon_deg) <= MAX_LON_DEG):
             raise ValueError(f"latitude {self.lat_deg} or longitude {self.lon_deg} is outside WGS 84")
 
 

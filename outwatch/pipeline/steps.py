@@ -21,12 +21,12 @@ from pathlib import Path
 from typing import Any
 
 import structlog
-from detection.evidence import draw_still
 
 from alerting.delivery import Delivered, Refused, attempt, next_attempt
 from alerting.messages import write_message
 from alerting.policy import make_alert
 from detection.detect import detect_clip
+from detection.evidence import draw_still
 from detection.rules import RULE_VERSION, find_events
 from detection.tracks import ClipTracker
 from ingest.align import PoseTrack
