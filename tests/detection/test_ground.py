@@ -164,6 +164,8 @@ def test_no_telemetry_and_no_camera_are_said() -> None:
     """Neither a moment without telemetry nor an unknown lens gives a place."""
     assert "no telemetry" in str(locate(pose=None)[0].fix.reason_if_none)
     assert "field of view" in str(locate(camera=None)[0].fix.reason_if_none)
+    locator = GroundLocator(None, BUDGET)
+    assert "no telemetry" in str(locator.footprint(None, CAMERA, width_px=WIDTH, height_px=HEIGHT)[1])
 
 
 def test_no_boxes_give_no_places() -> None:
@@ -335,6 +337,29 @@ def test_footprint_holds_every_box_that_has_a_place_and_no_more(pitch: float) ->
                 local.buffer(1.0 if inside else -1.0).contains(place) == inside
                 or local.boundary.distance(place) < 1
             )
+
+
+def test_footprint_on_a_terrain_ends_at_the_ridge() -> None:
+    """A wall across the view hides the ground behind it; without the wall the footprint goes on."""
+    reach_m = []
+    for top_m in (1090.0, 1000.0):
+        locator = GroundLocator(ridge(top_m), BUDGET)
+        polygon, _ = locator.footprint(POSE, CAMERA, width_px=WIDTH, height_px=HEIGHT)
+        assert polygon is not None
+        reach_m.append(LocalFrame.at(HOME).project(polygon).bounds[3])
+
+    assert reach_m[0] == pytest.approx(40, abs=0.1)
+    assert reach_m[1] == pytest.approx(100 / math.tan(math.radians(45 - 9.88)), rel=0.01)
+
+
+def test_a_place_that_one_pose_in_ten_misses_is_not_claimed() -> None:
+    """At the brink of the elevation model no radius can be stated, so there is no point."""
+    brink = Shape(lambda north_m: np.where(north_m > 101, np.nan, 1000.0))
+
+    (box,) = locate(terrain=brink)
+
+    assert box.fix.point is None
+    assert "may pass over the ground" in str(box.fix.reason_if_none)
 
 
 def test_footprint_that_cannot_be_said_has_a_reason() -> None:
