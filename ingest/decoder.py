@@ -1,8 +1,9 @@
-"""The child program that decodes one hostile file: ``python -m ingest.decoder REQUEST < FILE``.
+"""The child program that decodes one hostile file: ``python -m ingest.decoder DESCRIPTOR < FILE``.
 
 Belongs here: the requests (probe, frames, isolation) and their answers. Not here: decoding itself
 (``container.py``), the wall around it (``confinement.py``), and what the numbers mean (``video.py``).
-It imports what it needs, confines itself, and only then looks at the file.
+It reads its request (JSON) from a descriptor, imports what it needs, confines itself, and only then looks
+at the file.
 """
 
 from __future__ import annotations
@@ -13,14 +14,14 @@ import os
 import pkgutil
 import re
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator
 from typing import IO
 
 import av
 import numpy as np
 
 from ingest.confinement import FRAME, FRAME_HEADER, REFUSAL, REPORT, Limits, confine, heartbeat, send
-from ingest.container import RefusedError, Tally, decode, open_video, rate_hz
+from ingest.container import Decoded, RefusedError, Tally, decode, open_video, rate_hz
 
 DECLARING = ("mov", "matroska", "avi")
 """Containers whose header states a duration; of the others FFmpeg guesses one."""
@@ -33,9 +34,9 @@ CHROMA_NEUTRAL, CHROMA_FLAT = 128, 6
 """Value of a grey pixel's chroma, and how far coding noise takes it (measured: 1 on thermal video)."""
 
 
-def main(argument: str, *, file: IO[bytes], out: IO[bytes]) -> None:
+def main(text: str, *, file: IO[bytes], out: IO[bytes]) -> None:
     """Confine this process, carry out one request and say how it ended."""
-    request = json.loads(argument)
+    request = json.loads(text)
     limits = Limits(**request["limits"])
     _import_all_of_pyav()
     holds = confine(limits, parent_pid=request["parent_pid"])
@@ -44,13 +45,15 @@ def main(argument: str, *, file: IO[bytes], out: IO[bytes]) -> None:
         if mode == "isolation":
             send(out, REPORT, json.dumps({"holds": holds}).encode())
             return
-        beat = heartbeat(out)
         container, stream = open_video(file, limits=limits)
+        tally = Tally()
+        frames = decode(container, stream, tally=tally, limits=limits, beat=heartbeat(out))
         if mode == "probe":
-            report = probe(container, stream, limits=limits, beat=beat)
+            report = probe(container, stream, frames=frames, tally=tally)
         else:
-            wanted = _wanted(sample_fps=request["sample_fps"], indices=request["indices"])
-            report = _send_frames(container, stream, limits=limits, beat=beat, wanted=wanted, out=out)
+            wanted, last_index = _choice(sample_fps=request["sample_fps"], indices=request["indices"])
+            _send_frames(frames, stream, wanted=wanted, last_index=last_index, out=out)
+            report = _summary(stream, tally)
         send(out, REPORT, json.dumps(report).encode())
     except RefusedError as refused:
         _refuse(out, refused.kind, str(refused))
@@ -65,13 +68,12 @@ def probe(
     container: av.container.InputContainer,
     stream: av.VideoStream,
     *,
-    limits: Limits,
-    beat: Callable[[], None],
+    frames: Iterator[Decoded],
+    tally: Tally,
 ) -> dict[str, object]:
     """Decode a file to its end and return all that is known of it."""
-    tally = Tally()
     chroma: list[float] = []
-    for decoded in decode(container, stream, tally=tally, limits=limits, beat=beat):
+    for decoded in frames:
         if len(chroma) < CHROMA_SAMPLES and decoded.offset_s >= len(chroma) * CHROMA_EVERY_S:
             chroma.append(coloured_share(decoded.frame))
     declares = container.format.name.startswith(DECLARING)
@@ -91,32 +93,33 @@ def probe(
 
 
 def _send_frames(
-    container: av.container.InputContainer,
+    frames: Iterator[Decoded],
     stream: av.VideoStream,
     *,
-    limits: Limits,
-    beat: Callable[[], None],
     wanted: Callable[[int, float], bool],
+    last_index: int | None,
     out: IO[bytes],
-) -> dict[str, object]:
-    tally = Tally()
-    for decoded in decode(container, stream, tally=tally, limits=limits, beat=beat):
+) -> None:
+    for decoded in frames:
         if wanted(decoded.index, decoded.offset_s):
             # All frames of a clip have one size, whatever a damaged header says midway.
             image = decoded.frame.to_ndarray(format="bgr24", width=stream.width, height=stream.height)
             header = FRAME_HEADER.pack(decoded.index, decoded.offset_s, decoded.is_corrupt, *image.shape[:2])
-            send(out, FRAME, header, image.tobytes() if not image.flags.c_contiguous else image.data)
-    return _summary(stream, tally)
+            send(out, FRAME, header, np.ascontiguousarray(image).data)
+        if last_index is not None and decoded.index >= last_index:
+            return
 
 
-def _wanted(*, sample_fps: float | None, indices: Collection[int] | None) -> Callable[[int, float], bool]:
-    """Return what chooses frames by index and offset: the listed ones, a grid in time, or all."""
+def _choice(
+    *, sample_fps: float | None, indices: Collection[int] | None
+) -> tuple[Callable[[int, float], bool], int | None]:
+    """Return what chooses frames by index and offset, and the last index it can choose."""
     if indices is not None:
         listed = frozenset(indices)
-        return lambda index, _offset_s: index in listed
-    if sample_fps is None:
-        return lambda _index, _offset_s: True
-    return _Grid(sample_fps).reached
+        return (lambda index, _offset_s: index in listed), max(listed, default=-1)
+    if sample_fps is not None:
+        return _Grid(sample_fps).reached, None
+    return (lambda _index, _offset_s: True), None
 
 
 class _Grid:
@@ -197,4 +200,6 @@ def _refuse(out: IO[bytes], kind: str, reason: str) -> None:
 
 
 if __name__ == "__main__":
-    main(sys.argv[1], file=os.fdopen(0, "rb"), out=os.fdopen(1, "wb"))
+    with os.fdopen(int(sys.argv[1])) as request:
+        text = request.read()
+    main(text, file=os.fdopen(0, "rb"), out=os.fdopen(1, "wb"))

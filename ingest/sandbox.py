@@ -105,20 +105,25 @@ def _opened(path: Path) -> Iterator[int]:
 @contextmanager
 def _child(file: int, *, task: Mapping[str, object], limits: Limits) -> Iterator[subprocess.Popen[bytes]]:
     request = {**task, "limits": asdict(limits), "parent_pid": os.getpid()}
-    process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, arguments as a list
-        [sys.executable, "-P", "-s", "-B", "-m", "ingest.decoder", json.dumps(request)],
-        stdin=file,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        cwd="/",
-        env={
-            "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
-            "LC_ALL": "C.UTF-8",
-            # Both keep address space, which is limited, from growing with the number of cores.
-            "OPENBLAS_NUM_THREADS": "1",
-            "MALLOC_ARENA_MAX": "2",
-        },
-    )
+    # In memory, as a list of frames outgrows an argument (128 KiB) and a pipe.
+    with os.fdopen(os.memfd_create("request"), "w+b", buffering=0) as note:
+        note.write(json.dumps(request).encode())
+        note.seek(0)
+        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, arguments as a list
+            [sys.executable, "-P", "-s", "-B", "-m", "ingest.decoder", str(note.fileno())],
+            pass_fds=(note.fileno(),),
+            stdin=file,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd="/",
+            env={
+                "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
+                "LC_ALL": "C.UTF-8",
+                # Both keep address space, which is limited, from growing with the number of cores.
+                "OPENBLAS_NUM_THREADS": "1",
+                "MALLOC_ARENA_MAX": "2",
+            },
+        )
     try:
         yield process
     finally:

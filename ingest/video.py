@@ -102,7 +102,7 @@ def read_frames(
     for kind, payload in converse(path, task=task, limits=limits):
         if kind == FRAME:
             yield _frame(path, payload, limits=limits)
-        elif _report(path, payload)["frames_read"] == 0:
+        elif _report(path, payload).get("frames_read") == 0:
             raise _no_frames(path)
 
 
@@ -120,7 +120,7 @@ def _frame(path: Path, payload: memoryview, *, limits: Limits) -> Frame:
 def _report(path: Path, payload: memoryview) -> Mapping[str, Any]:
     try:
         report = json.loads(bytes(payload))
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise _senseless(path) from error
     if not isinstance(report, dict):
         raise _senseless(path)
@@ -142,9 +142,9 @@ def _probed(path: Path, report: Mapping[str, Any]) -> ProbedVideo:
             duration_s=float(report["duration_read_s"]),
             modality=Modality.RGB if share >= COLOURED_SHARE_RGB else Modality.THERMAL,
             completeness=_completeness(report, size_bytes=path.stat().st_size),
-            subtitles=report["subtitles"],
+            subtitles=None if report["subtitles"] is None else str(report["subtitles"]),
         )
-    except (KeyError, TypeError, ValueError) as error:
+    except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise _senseless(path) from error
 
 

@@ -29,8 +29,11 @@ BOMB_WIDTH_PX, BOMB_HEIGHT_PX = 16384, 8192
 MEASURE = """
 import json, os, subprocess, sys
 request = {"mode": "probe", "limits": json.loads(sys.argv[1]), "parent_pid": os.getpid()}
-command = [sys.executable, "-m", "ingest.decoder", json.dumps(request)]
-child = subprocess.Popen(command, stdout=subprocess.DEVNULL)
+note, end = os.pipe()
+os.write(end, json.dumps(request).encode())
+os.close(end)
+command = [sys.executable, "-m", "ingest.decoder", str(note)]
+child = subprocess.Popen(command, stdout=subprocess.DEVNULL, pass_fds=[note])
 print(os.wait4(child.pid, 0)[2].ru_maxrss)
 child.returncode = 0
 """

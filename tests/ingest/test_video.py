@@ -88,6 +88,14 @@ def test_index_and_marks_of_a_frame_are_the_same_in_every_mode(
     assert listed == [every[index] for index in (0, 31, 57)]
 
 
+def test_any_number_of_frames_may_be_listed(clip: Clip, limits: Limits) -> None:
+    """A list longer than a command line, and an empty one, are served."""
+    path = clip(frames=4)
+    assert [frame.index for frame in read_frames(path, indices=range(60_000), limits=limits)] == [0, 1, 2, 3]
+    assert list(read_frames(path, indices=[], limits=limits)) == []
+    assert [frame.index for frame in read_frames(path, indices=[0], limits=limits)] == [0]
+
+
 def test_a_rate_beside_indices_is_a_mistake(clip: Clip, limits: Limits) -> None:
     """Only one way to choose frames may be given."""
     with pytest.raises(ValueError, match="sample_fps"):
