@@ -386,11 +386,12 @@ def test_thirty_boxes_take_milliseconds() -> None:
     corners = np.random.default_rng(0).uniform(20, 480, (30, 2))
     boxes = np.hstack([corners, corners + np.array([10, 20])])
 
-    for terrain, limit_s in ((None, 0.005), (dem, 0.030)):
+    # Ten times what an idle core takes: a busy machine passes, work box by box in Python does not.
+    for terrain, limit_s in ((None, 0.015), (dem, 0.1)):
         seconds = []
         for _ in range(7):
-            start = time.perf_counter()
+            start = time.process_time()
             located = locate(boxes, pose=pose, terrain=terrain)
-            seconds.append(time.perf_counter() - start)
+            seconds.append(time.process_time() - start)
         assert all(box.fix.point is not None for box in located)
         assert min(seconds) < limit_s
