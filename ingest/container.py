@@ -3,10 +3,9 @@
 Belongs here: what is allowed in, and the one way to decode, so that a frame's index is the same
 whoever asks. Not here: what is done with the frames (``decoder.py``). Only the confined child runs this.
 
-What damage is noticed depends on the codec, as FFmpeg conceals it. Measured on single flipped bits
-that changed the picture (FFmpeg 8.1): H.264 marks the frame in 95 % of cases (also on real
-thermal footage), MPEG-4 Part 2 in 75 %;
-HEVC and MJPEG mark none, and with ``err_detect=explode`` give an error in 12 % and 22 %.
+What damage is noticed depends on the codec, as FFmpeg conceals it. Measured on flipped bits that
+changed the picture (60 a codec, FFmpeg 8.1): H.264 marks a frame in 95 % of cases, MPEG-4 Part 2 in
+75 %; HEVC and MJPEG mark none, and with ``err_detect=explode`` give an error in 12 % and 22 %.
 """
 
 from __future__ import annotations
