@@ -32,9 +32,7 @@ def test_airflow_parses_exactly_our_dags(tmp_path: Path) -> None:
         " for d in bag.dags.values()}}))\n"
     )
     embedded_airflow.migrate(tmp_path)
-    output = embedded_airflow._run(
-        [sys.executable, "-c", script], home=tmp_path, settings={}, timeout_s=120
-    )
+    output = embedded_airflow._run([sys.executable, "-c", script], home=tmp_path, settings={}, timeout_s=120)
     found = json.loads(output.split("RESULT")[1].splitlines()[0])
     assert found["errors"] == {}
     assert set(found["dags"]) == EXPECTED
