@@ -35,6 +35,13 @@ def test_average_precision_of_a_known_case() -> None:
     assert ap == pytest.approx((51 * 1 + 50 * 2 / 3) / 101)
 
 
+def test_precision_never_falls_towards_lower_recall() -> None:
+    """Wrong, right, right of two true boxes: the best precision beyond a recall counts, 2/3 throughout."""
+    found = [box(25, confidence=0.9), box(0, confidence=0.8), box(50, confidence=0.7)]
+    ap = match([Sample("a", found, [box(0), box(50)])], "person").average_precision()[0]
+    assert ap == pytest.approx(2 / 3)
+
+
 def test_a_true_box_is_found_once() -> None:
     """A second box on the same thing is wrong, and the surer one is the right one."""
     matches = match([Sample("a", [box(1, confidence=0.5), box(0, confidence=0.9)], [box(0)])], "person")

@@ -95,15 +95,14 @@ def test_camera_motion_ignores_moving_things(ground: Image) -> None:
     np.testing.assert_allclose(found, np.eye(2, 3), atol=0.5)
 
 
-def test_standing_people_keep_their_numbers_while_the_camera_turns(ground: Image) -> None:
-    """Numbers stay though between looks every person moves several body widths in the picture."""
+def test_standing_people_keep_their_numbers_while_the_camera_swings(ground: Image) -> None:
+    """Numbers stay though the picture jerks by five body widths and more, never twice the same way."""
     places = np.array([[450.0, 400.0], [500.0, 500.0], [560.0, 420.0], [620.0, 480.0], [600.0, 380.0]])
-    poses = [pose(turn_deg=5 * i, zoom=1 + 0.02 * i, shift_px=(-18 * i, 12 * i)) for i in range(9)]
-    moved_px = np.linalg.norm(poses[1] @ [560, 420, 1] - poses[0] @ [560, 420, 1])
-    assert moved_px > 14
+    swings = [(0, 0, 0), (4, -70, 20), (-6, 30, -40), (8, 40, 60), (-3, -60, 30), (5, 50, -50), (0, -40, 0)]
+    poses = [pose(turn_deg=turn, zoom=1 + turn / 100, shift_px=(x, y)) for turn, x, y in swings]
     tracker = ClipTracker(sample_fps=2)
     numbers = [tracker.update(look(ground, matrix), seen(matrix, places)) for matrix in poses]
-    assert [[None] * 5, *[[1, 2, 3, 4, 5]] * 8] == numbers
+    assert numbers == [[None] * 5, *[[1, 2, 3, 4, 5]] * 6]
 
 
 def test_walkers_keep_their_numbers_where_boxes_no_longer_overlap() -> None:
