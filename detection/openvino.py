@@ -26,8 +26,8 @@ from outwatch.domain.types import Box, Image
 COMPILED_SHAPES = 4
 """Frame sizes kept compiled at a time: a clip has one, a worker meets few."""
 PRECISION = "f32"
-"""The same boxes on every CPU. Left to itself OpenVINO computes in bfloat16 where a CPU can: twice
-as fast, but 3 % of the boxes then move by more than a tenth of their area."""
+"""The same boxes on every CPU. Left to itself OpenVINO computes in bfloat16 where a CPU can: twice as
+fast at the same AP, but 3 % of the boxes then move by more than a tenth of their area."""
 
 _log = structlog.get_logger(__name__)
 

@@ -142,7 +142,7 @@ def test_labels_are_never_mixed() -> None:
 
 def test_unsure_boxes_continue_tracks_but_start_none() -> None:
     """A faint box keeps a known thing alive; alone it is not yet a thing."""
-    sure, faint = person((300, 200), confidence=0.8), person((300, 200), confidence=0.3)
+    sure, faint = person((300, 200), confidence=0.8), person((300, 200), confidence=0.27)
     assert follow([[sure], [sure], [faint], [faint]]) == [[None], [1], [1], [1]]
     assert follow([[faint], [faint], [faint]]) == [[None], [None], [None]]
 
