@@ -10,6 +10,7 @@ A ``.pt`` file is a pickle, and loading one runs what it says: load only weights
 from __future__ import annotations
 
 import atexit
+import math
 import os
 import shutil
 import tempfile
@@ -161,8 +162,24 @@ class UltralyticsDetector:
         )
 
 
-def train_detector(start: Path, *, data_dir: Path, out_dir: Path, recipe: Mapping[str, Any]) -> Path:
-    """Fine-tune ``start`` on a data set in Ultralytics layout and return the last weights."""
+def train_detector(
+    start: Path,
+    *,
+    data_dir: Path,
+    out_dir: Path,
+    recipe: Mapping[str, Any],
+    contrast: tuple[float, float] | None = None,
+) -> Path:
+    """Fine-tune ``start`` on a data set in Ultralytics layout and return the last weights.
+
+    Args:
+        start: weights to start from (``.pt``).
+        data_dir: holds ``data.yaml``, images and labels.
+        out_dir: where the run is written.
+        recipe: hyper-parameters under Ultralytics' own names.
+        contrast: least and greatest factor by which each batch image's contrast is changed at
+            random, None to leave it.
+    """
     library = _ultralytics()
     library.utils.LOGGER.setLevel("INFO")
     import torch
@@ -186,6 +203,7 @@ def train_detector(start: Path, *, data_dir: Path, out_dir: Path, recipe: Mappin
         # Ultralytics leaves one core to its data loader; on two cores that halves the speed.
         model.add_callback("on_train_start", lambda _: torch.set_num_threads(os.cpu_count() or 1))
         model.train(
+            trainer=_contrast_trainer(*contrast) if contrast else None,
             data=str(data_file),
             project=str(out_dir.resolve()),
             name="run",
@@ -198,6 +216,26 @@ def train_detector(start: Path, *, data_dir: Path, out_dir: Path, recipe: Mappin
             **recipe,
         )
     return out_dir / "run" / "weights" / "last.pt"
+
+
+def _contrast_trainer(least: float, greatest: float) -> type:
+    """Return a detection trainer that changes the contrast of every image of a batch around its mean.
+
+    A thermal camera's gain control does the same: one hot thing in view flattens all the rest.
+    """
+    import torch
+    from ultralytics.models.yolo.detect import DetectionTrainer
+
+    class ContrastTrainer(DetectionTrainer):  # type: ignore[misc]
+        def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
+            batch = super().preprocess_batch(batch)
+            images = batch["img"]
+            logs = torch.empty(len(images), 1, 1, 1).uniform_(math.log(least), math.log(greatest))
+            means = images.mean(dim=(1, 2, 3), keepdim=True)
+            batch["img"] = ((images - means) * logs.exp() + means).clamp_(0, 1)
+            return batch
+
+    return ContrastTrainer
 
 
 def export_openvino(

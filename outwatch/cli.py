@@ -309,6 +309,7 @@ def _ingest_row(pipeline: wiring.Pipeline, landed: registration.Landed) -> dict[
 
 def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
     table = Table("file", "outcome", "clip", "events", "notes")
+    table.columns[0].overflow = "fold"
     colours = {"accepted": "green", "refused": "red", "duplicate": "yellow", "landed": "cyan"}
     for row in rows:
         for file in row["files"]:

@@ -119,7 +119,7 @@ def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None 
             pipeline.lake.write(name, table, dt=keys.dt_of(clip.started_at), name=clip.id, metadata=metadata)
             for name, table in tables.items()
         )
-        outcome = Outcome("detect_clips", clip_id, outputs, found.counts, notes=_unlocated(found.looks))
+        outcome = Outcome("detect_clips", clip_id, outputs, found.counts, notes=_unlocated(found.looks, clip))
         return _Done(outcome, (("publish_events", clip_id),))
 
     return _perform(pipeline, "detect_clips", clip_id, work)
@@ -300,11 +300,13 @@ def clip_notes(pipeline: Pipeline, clip: Clip) -> tuple[str, ...]:
         table = pipeline.lake.read("coverage", dt=keys.dt_of(clip.started_at), name=clip.id)
     except ObjectMissing:
         return ()
-    return _unlocated(schemas.coverage_from(table))
+    return _unlocated(schemas.coverage_from(table), clip)
 
 
-def _unlocated(looks: Sequence[Coverage]) -> tuple[str, ...]:
+def _unlocated(looks: Sequence[Coverage], clip: Clip) -> tuple[str, ...]:
     """Return, most frequent first, why looks have no ground; nothing where all of them have."""
+    if clip.telemetry_format is None:
+        return ("nothing is located: no telemetry came with the clip; hand it in again with its own",)
     reasons = Counter(look.reason_if_none for look in looks if look.footprint is None)
     return tuple(
         f"not located in {count} of {len(looks)} looks: {reason}" for reason, count in reasons.most_common()
