@@ -119,6 +119,8 @@ class AlertSettings(_Group):
     channels: tuple[Literal["log", "webhook", "email"], ...] = ("log",)
     cool_down: timedelta = timedelta(minutes=30)
     """A happening seen again within this, in capture time, adds to its alert and sends nothing."""
+    longest: timedelta = timedelta(hours=6)
+    """A happening still seen after so long is told again."""
     live_within: timedelta = timedelta(hours=1)
     """Footage older than this when alerted is one priority lower and says so first."""
     webhook_url: str = ""
