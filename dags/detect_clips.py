@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk import dag, task
 
-from outwatch.orchestration import CLIPS, DEFAULT_ARGS, DETECTIONS, START, wake_on
+from outwatch.orchestration import CLIPS, DEFAULT_ARGS, DETECTIONS, MAX_MAPPED_TASKS, START, wake_on
 
 
 @dag(
@@ -34,7 +34,7 @@ def detect_clips() -> None:
         from outwatch.pipeline import steps, wiring
 
         with wiring.open_pipeline() as pipeline:
-            return steps.open_subjects(pipeline, "detect_clips")
+            return steps.open_subjects(pipeline, "detect_clips", limit=MAX_MAPPED_TASKS)
 
     @task(outlets=[DETECTIONS])
     def detect(clip_id: str) -> dict[str, Any]:

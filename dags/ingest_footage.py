@@ -1,6 +1,6 @@
 """Register landed footage: from ``landing/`` to ``footage/``, one task an upload.
 
-**Wakes** when something lands, and every five minutes to ask the ledger what is still open.
+**Wakes** every minute to ask the ledger what was handed in, and when `sweep` has looked at `landing/`.
 **Writes** ``footage/…/source.*``, ``telemetry.parquet``, ``manifest.json``; refused files go to
 ``quarantine/`` with their reason. **Safe to run again**: keys follow from content.
 **If it fails**: a transient error is tried again by itself; `outwatch work` lists what is not done
@@ -14,12 +14,12 @@ from typing import Any
 
 from airflow.sdk import dag, task
 
-from outwatch.orchestration import CLIPS, DEFAULT_ARGS, LANDED, START, wake_on
+from outwatch.orchestration import CLIPS, DEFAULT_ARGS, LANDED, MAX_MAPPED_TASKS, START, wake_on
 
 
 @dag(
     dag_id="ingest_footage",
-    schedule=wake_on(LANDED, every=timedelta(minutes=5)),
+    schedule=wake_on(LANDED, every=timedelta(minutes=1)),
     start_date=START,
     catchup=False,
     max_active_runs=1,
@@ -35,7 +35,7 @@ def ingest_footage() -> None:
         from outwatch.pipeline import steps, wiring
 
         with wiring.open_pipeline() as pipeline:
-            return steps.open_subjects(pipeline, "ingest_footage")
+            return steps.open_subjects(pipeline, "ingest_footage", limit=MAX_MAPPED_TASKS)
 
     @task(outlets=[CLIPS])
     def ingest(upload_id: str) -> dict[str, Any]:

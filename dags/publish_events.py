@@ -13,7 +13,7 @@ from typing import Any
 
 from airflow.sdk import dag, task
 
-from outwatch.orchestration import DEFAULT_ARGS, DETECTIONS, EVENTS, START, wake_on
+from outwatch.orchestration import DEFAULT_ARGS, DETECTIONS, EVENTS, MAX_MAPPED_TASKS, START, wake_on
 
 
 @dag(
@@ -34,7 +34,7 @@ def publish_events() -> None:
         from outwatch.pipeline import steps, wiring
 
         with wiring.open_pipeline() as pipeline:
-            return steps.open_subjects(pipeline, "publish_events")
+            return steps.open_subjects(pipeline, "publish_events", limit=MAX_MAPPED_TASKS)
 
     @task(outlets=[EVENTS])
     def publish(clip_id: str) -> dict[str, Any]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from airflow.sdk import TriggerRule, dag, task
 
-from outwatch.orchestration import DEFAULT_ARGS, EVENTS, START, wake_on
+from outwatch.orchestration import DEFAULT_ARGS, EVENTS, MAX_MAPPED_TASKS, START, wake_on
 
 
 @dag(
@@ -33,7 +33,7 @@ def send_alerts() -> None:
         from outwatch.pipeline import steps, wiring
 
         with wiring.open_pipeline() as pipeline:
-            return steps.open_subjects(pipeline, "send_alerts")
+            return steps.open_subjects(pipeline, "send_alerts", limit=MAX_MAPPED_TASKS)
 
     @task
     def raise_alerts(clip_id: str) -> dict[str, Any]:
@@ -49,7 +49,13 @@ def send_alerts() -> None:
         with wiring.open_pipeline() as pipeline:
             return steps.summary(steps.deliver_alerts(pipeline))
 
-    raise_alerts.expand(clip_id=find_open()) >> deliver()
+    @task
+    def all_raised() -> None:
+        """Fail with the raising of any alert: Airflow judges a run by its last tasks."""
+
+    raised = raise_alerts.expand(clip_id=find_open())
+    raised >> deliver()
+    raised >> all_raised()
 
 
 DAG = send_alerts()

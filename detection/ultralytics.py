@@ -226,7 +226,7 @@ def _contrast_trainer(least: float, greatest: float) -> type:
     import torch
     from ultralytics.models.yolo.detect import DetectionTrainer
 
-    class ContrastTrainer(DetectionTrainer):  # type: ignore[misc]
+    class ContrastTrainer(DetectionTrainer):
         def preprocess_batch(self, batch: dict[str, Any]) -> dict[str, Any]:
             batch = super().preprocess_batch(batch)
             images = batch["img"]

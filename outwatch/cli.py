@@ -51,17 +51,25 @@ def _pipeline() -> Iterator[wiring.Pipeline]:
         raise typer.Exit(1) from error
 
 
+def _print_version(asked: bool) -> None:
+    if asked:
+        out.print(__version__, highlight=False)
+        raise typer.Exit
+
+
 @app.callback()
 def configure(
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Log every step to standard error.")
     ] = False,
-    version: Annotated[bool, typer.Option("--version", help="Print the version and leave.")] = False,
+    _version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_print_version, is_eager=True, help="Print the version and leave."
+        ),
+    ] = False,
 ) -> None:
     """Set up logging before any command."""
-    if version:
-        out.print(__version__)
-        raise typer.Exit
     structlog.configure(
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO if verbose else logging.ERROR),
         logger_factory=structlog.PrintLoggerFactory(file=sys.stderr),
@@ -98,7 +106,11 @@ def ingest(
             _print_json({"uploads": rows, "failures": [steps.summary(item) for item in report.failures]})
         else:
             _show_ingest(rows, report)
-        failed = report.failures or any(file["outcome"] == "refused" for row in rows for file in row["files"])
+        failed = (
+            report.failures
+            or any(row["error"] or row["unfinished"] for row in rows)
+            or any(file["outcome"] == "refused" for row in rows for file in row["files"])
+        )
     raise typer.Exit(1 if failed else 0)
 
 
@@ -143,10 +155,8 @@ def alerts(
 ) -> None:
     """List the alerts, newest first, and how their deliveries stand."""
     with _pipeline() as pipeline:
-        rows = [
-            queries.alert_row(pipeline, item)
-            for item in pipeline.alert_book.alerts(control_room=control_room)
-        ]
+        found = queries.alerts(pipeline, control_room=control_room)
+        rows = [queries.alert_row(pipeline, alert) for alert in found]
         if as_json:
             _print_json(rows)
             return
@@ -231,7 +241,12 @@ def simulate(
 
 @app.command()
 def demo(
-    folder: Annotated[Path | None, typer.Option(help="Where the demo keeps its state.")] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option(
+            help="Where the demo keeps its state: new, empty, or an earlier demo's, which it empties."
+        ),
+    ] = None,
 ) -> None:
     """Fly two simulated flights through the Airflow DAGs and show events, pictures and alerts."""
     from outwatch.demo import run_demo
@@ -286,11 +301,13 @@ def _progress() -> Progress:
 
 
 def _ingest_row(pipeline: wiring.Pipeline, landed: registration.Landed) -> dict[str, Any]:
-    upload = pipeline.ledger.upload(landed.upload_id)
+    upload = pipeline.ledger.upload(landed.upload_id) if landed.upload_id else None
     rows = []
+    subjects = {landed.upload_id}
     for file in upload.files if upload else ():
         clip = pipeline.ledger.clip(file.clip_id) if file.clip_id else None
-        found = steps.clip_events(pipeline, clip) if clip else []
+        subjects.add(file.clip_id)
+        found = registration.standing_events(pipeline, clip) if clip else []
         rows.append(
             {
                 "name": file.name,
@@ -304,7 +321,19 @@ def _ingest_row(pipeline: wiring.Pipeline, landed: registration.Landed) -> dict[
                 "events": [event.id for event in found],
             }
         )
-    return {"upload_id": landed.upload_id, "already_landed": not landed.is_new, "files": rows}
+    unfinished = [
+        f"{work.step}: {work.error}"
+        for work in queries.unfinished(pipeline)
+        if work.subject in subjects and work.error
+    ]
+    return {
+        "names": list(landed.names),
+        "upload_id": landed.upload_id,
+        "already_landed": landed.upload_id is not None and not landed.is_new,
+        "error": landed.error,
+        "unfinished": unfinished,
+        "files": rows,
+    }
 
 
 def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
@@ -312,10 +341,13 @@ def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
     table.columns[0].overflow = "fold"
     colours = {"accepted": "green", "refused": "red", "duplicate": "yellow", "landed": "cyan"}
     for row in rows:
+        if row["error"]:
+            table.add_row(row["names"][0], "[red]not handed in[/]", "", "", row["error"])
         for file in row["files"]:
             notes = [file["reason"], file["incomplete"], *file["notes"], ", ".join(file["flags"])]
             if row["already_landed"]:
                 notes.insert(0, "already handed in; nothing written again")
+            notes += row["unfinished"]
             table.add_row(
                 file["name"],
                 f"[{colours[file['outcome']]}]{file['outcome']}[/]",

@@ -28,6 +28,10 @@ from outwatch.domain.errors import ConfigInvalid, PermanentError, TransientError
 DAG_IDS = ("ingest_footage", "detect_clips", "publish_events", "send_alerts", "sweep")
 """Every DAG that Outwatch ships, in the order in which data passes them."""
 
+MAX_MAPPED_TASKS = 1000
+"""Subjects a run takes on; Airflow refuses to map over more than ``core.max_map_length``, 1024. The
+next run takes the rest."""
+
 LANDED = Asset(name="landed", uri="outwatch://landing")
 CLIPS = Asset(name="clips", uri="outwatch://footage")
 DETECTIONS = Asset(name="detections", uri="outwatch://lake/detections")

@@ -23,7 +23,7 @@ from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, or_, select
 from outwatch.domain.errors import DatabaseUnavailable, LeaseLost, ObjectMissing
 from outwatch.domain.types import Clip, Outcome
 from storage import tables
-from storage.database import insert_new, reading, storable, upsert, writing
+from storage.database import insert_new, reading, serialise, storable, upsert, writing
 from storage.schemas import clip_from_json, clip_json
 from storage.tables import FileState, WorkState
 from storage.workers import is_dead
@@ -241,6 +241,7 @@ class Ledger:
         outcome: Outcome,
         *,
         clips: Sequence[Clip] = (),
+        replaces: Sequence[Clip] = (),
         files: Sequence[FileOutcome] = (),
         opens: Sequence[tuple[str, str]] = (),
     ) -> None:
@@ -250,12 +251,14 @@ class Ledger:
             claim: the right to do so.
             outcome: what the step did.
             clips: those it registered, or registered anew.
+            replaces: what stood for those of them that were known when the work began.
             files: what became of landed files.
             opens: (step, subject) of the work that follows. Where it was done before, it is open
                 again, since what it worked on is new; a worker still at it loses its claim.
 
         Raises:
-            LeaseLost: the claim was lost meanwhile; nothing changes.
+            LeaseLost: the claim was lost, or another worker registered one of the clips, meanwhile;
+                nothing changes.
             ValueError: an outcome names a file that never landed; nothing changes.
         """
         done = {"state": WorkState.DONE, "error": None, "outcome": asdict(outcome), "lease_until": None}
@@ -264,7 +267,11 @@ class Ledger:
                 raise LeaseLost(
                     f"{claim.step} of {claim.subject} was taken over by another worker: its result stands"
                 )
+            stood = {clip.id: clip for clip in replaces}
             for clip in clips:
+                serialise(connection, f"outwatch/clips/{clip.id}")
+                if _standing(connection, clip.id) != stood.get(clip.id):
+                    raise LeaseLost(f"clip {clip.id} was registered by another worker meanwhile")
                 row = {"clip_id": clip.id, "started_at": clip.started_at, "body": clip_json(clip)}
                 upsert(connection, tables.clips, row)
             for found in files:
@@ -310,6 +317,12 @@ class Ledger:
             log.warning("stale_work_released", count=released)
         return released
 
+    def work_on(self, step: str, subject: str) -> Work | None:
+        """Return one piece of work as it stands, or None where it was never opened."""
+        with reading(self._engine) as connection:
+            row = connection.execute(select(tables.work).where(_is(step, subject))).one_or_none()
+        return None if row is None else _work(row)
+
     def work(self, step: str | None = None, state: WorkState | None = None) -> list[Work]:
         """Return work as it stands, of one step or in one state where given, oldest first."""
         work = tables.work
@@ -323,10 +336,8 @@ class Ledger:
 
     def clip(self, clip_id: str) -> Clip | None:
         """Return a registered clip, or None where it is unknown."""
-        clips = tables.clips
         with reading(self._engine) as connection:
-            body = connection.scalar(select(clips.c.body).where(clips.c.clip_id == clip_id))
-        return None if body is None else clip_from_json(body)
+            return _standing(connection, clip_id)
 
     def require_clip(self, clip_id: str) -> Clip:
         """Return a registered clip.
@@ -432,6 +443,11 @@ def _dead_workers(connection: Connection, *conditions: ColumnElement[bool]) -> l
     work = tables.work
     holders = select(work.c.worker).where(work.c.state == WorkState.CLAIMED, *conditions).distinct()
     return [worker for worker in connection.scalars(holders) if is_dead(worker)]
+
+
+def _standing(connection: Connection, clip_id: str) -> Clip | None:
+    body = connection.scalar(select(tables.clips.c.body).where(tables.clips.c.clip_id == clip_id))
+    return None if body is None else clip_from_json(body)
 
 
 def _settle(connection: Connection, found: FileOutcome) -> None:

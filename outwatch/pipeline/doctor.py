@@ -1,6 +1,8 @@
 """Check what Outwatch stands on, and say in plain words what to fix.
 
-Belongs here: one small function per thing checked. Not here: mending anything.
+It mends nothing that is wrong, but does what any first start does: it makes the home folder and the
+bucket where they are missing, and brings the database to date. What it writes to try a store or a
+disk it removes. Belongs here: one small function per thing checked. Not here: how checks are shown.
 """
 
 from __future__ import annotations

@@ -6,7 +6,9 @@ Belongs here: reading for the front doors. Not here: changing anything, and how 
 from __future__ import annotations
 
 from datetime import date
+from pathlib import Path
 from typing import Any
+from urllib.parse import unquote, urlsplit
 
 from outwatch.domain.types import Alert, Event
 from outwatch.pipeline.wiring import Pipeline
@@ -24,6 +26,11 @@ def events(pipeline: Pipeline, *, since: date | None = None) -> list[Event]:
     """
     found = schemas.events_from(pipeline.lake.scan("events", since=since))
     return sorted(found, key=lambda event: (event.started_at, event.id))
+
+
+def alerts(pipeline: Pipeline, *, control_room: str | None = None) -> list[Alert]:
+    """Return the alerts, newest first: all, or those of one control room."""
+    return pipeline.alert_book.alerts(control_room=control_room)[::-1]
 
 
 def unfinished(pipeline: Pipeline) -> list[Work]:
@@ -87,6 +94,8 @@ def alert_row(pipeline: Pipeline, alert: Alert) -> dict[str, Any]:
 
 
 def locate(pipeline: Pipeline, key: str) -> str:
-    """Return where an object can be opened: a path on this machine, else the store's URL with the key."""
+    """Return where an object can be opened: a path on this machine, or ``s3://bucket/prefix/key``."""
     url = pipeline.store.url
-    return f"{url.removeprefix('file://').rstrip('/')}/{key}" if url.startswith("file://") else f"{url}/{key}"
+    if url.startswith("file://"):
+        return str(Path(unquote(urlsplit(url).path)) / key)
+    return f"{url.rpartition('?endpoint=')[0].rstrip('/')}/{key}"

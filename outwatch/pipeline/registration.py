@@ -10,7 +10,7 @@ import hashlib
 import json
 import tempfile
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
@@ -23,6 +23,8 @@ from ingest.video import ProbedVideo, probe_video
 from outwatch.domain.cameras import camera_named, resolve_camera
 from outwatch.domain.errors import (
     ConfigInvalid,
+    CorruptClip,
+    FeedTimeout,
     ObjectMissing,
     OutwatchError,
     PermanentError,
@@ -30,13 +32,16 @@ from outwatch.domain.errors import (
     UnsupportedFormat,
 )
 from outwatch.domain.ports import ObjectInfo
-from outwatch.domain.types import Clip, Telemetry
+from outwatch.domain.types import Camera, Clip, Event, Telemetry
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys, schemas
-from storage.lake import parquet_bytes
+from storage.lake import parquet_bytes, read_parquet
 from storage.ledger import FileOutcome, LandedFile
-from storage.tables import FileState
+from storage.tables import FileState, WorkState
 
+MAX_SIDECAR_BYTES = 64_000_000
+"""Telemetry is read whole, outside the confined decoder: the longest we know, of half an hour at 60 Hz,
+has 20 MB."""
 MANIFEST_SUFFIX = ".outwatch.json"
 """``<clip name without ending>.outwatch.json`` beside a clip declares what the operator knows of it."""
 DECLARABLE = ("camera", "platform", "flight_id", "time_zone")
@@ -47,8 +52,11 @@ DECLARABLE = ("camera", "platform", "flight_id", "time_zone")
 class Landed:
     """One set of files that went to ``landing/`` together: a clip and what lies beside it."""
 
-    upload_id: str
+    names: tuple[str, ...]
+    upload_id: str | None
     is_new: bool
+    error: str | None = None
+    """Why the files could not be handed over; they are where they were."""
 
 
 @dataclass(slots=True)
@@ -56,8 +64,11 @@ class Registered:
     """What became of an upload."""
 
     clips: list[Clip] = field(default_factory=list)
+    replaced: list[Clip] = field(default_factory=list)
+    """What stood before for those of ``clips`` that were known."""
     outputs: list[str] = field(default_factory=list)
-    landing_keys: list[str] = field(default_factory=list)
+    landing: dict[str, ObjectInfo] = field(default_factory=dict)
+    """The landing objects that were read, by key, as they were then."""
     files: dict[str, FileOutcome] = field(default_factory=dict)
     """By name. A file that serves two clips is accepted where one of them took it."""
 
@@ -84,23 +95,27 @@ def land(pipeline: Pipeline, paths: Sequence[Path], *, declared: Mapping[str, st
     Telemetry and manifest are found beside a clip by name. The same files with the same
     declaration are the same upload, and land once.
 
-    Raises:
-        UnsupportedFormat: a path is not a regular file.
-        ConfigInvalid: a manifest is not JSON of known fields.
+    A set that cannot be handed over says why in its result; the others go on.
     """
     folders: dict[Path, dict[str, None]] = {}
+    landed = []
     for path in paths:
         if not path.is_file():
-            raise UnsupportedFormat(f"{path} is not a file: name video files, or their telemetry")
+            reason = f"{path} is not a file: name video files, or their telemetry"
+            landed.append(Landed((path.name,), None, is_new=False, error=reason))
+            continue
         names = folders.setdefault(path.parent, {})
         names.update(dict.fromkeys([path.name, *_beside(path)]))
-    landed = []
     for folder, names in folders.items():
         data = [name for name in names if not name.endswith(MANIFEST_SUFFIX)]
         sorted_names = sort_upload(data)
         sets = [(group.video, *group.sidecars) for group in sorted_names.groups]
         sets += [(name,) for name in sorted_names.others]
-        landed += [_land(pipeline, [folder / name for name in members], declared) for members in sets]
+        for members in sets:
+            try:
+                landed.append(_land(pipeline, [folder / name for name in members], declared))
+            except (PermanentError, OSError) as error:
+                landed.append(Landed(members, None, is_new=False, error=str(error)))
     return landed
 
 
@@ -124,96 +139,147 @@ def adopt_upload(pipeline: Pipeline, upload_id: str, infos: Sequence[ObjectInfo]
                     sha256=keys.sha256_file(local),
                     size_bytes=info.size_bytes,
                     received_at=pipeline.now(),
-                    modified_at=info.modified_at,
+                    modified_at=None,  # when it arrived, not when it was taken
                     key=info.key,
                 )
             )
     return pipeline.ledger.record_upload(rows, declared={}, opens=[("ingest_footage", upload_id)])
 
 
-def register_upload(pipeline: Pipeline, upload_id: str, *, folder: Path) -> Registered:
+def register_upload(
+    pipeline: Pipeline,
+    upload_id: str,
+    *,
+    folder: Path,
+    last_try: bool,
+    confirm: Callable[[], None],
+) -> Registered:
     """Register every clip of an upload and account for every file in it.
 
     Args:
         pipeline: the stores and limits to use.
         upload_id: as the ledger knows it.
         folder: empty, for the local copies that the confined decoder reads.
+        last_try: refuse a clip on which the decoder went silent, instead of asking for another try.
+        confirm: called before anything is written that another registration may have written.
 
     Raises:
         ObjectMissing: the ledger knows no such upload, or its files are gone from ``landing/``.
+        CorruptClip: a file in ``landing/`` is no longer the one that was recorded.
+        FeedTimeout: the decoder went silent, and it was not the last try.
     """
     upload = pipeline.ledger.upload(upload_id)
     if upload is None:
         raise ObjectMissing(f"upload {upload_id} is not in the ledger: land its files again")
-    registered = Registered(landing_keys=[file.key for file in upload.files])
+    registered = Registered(landing={file.key: pipeline.store.head(file.key) for file in upload.files})
     rows = {file.name: file for file in upload.files}
     local = {}
     for number, file in enumerate(upload.files):
         local[file.name] = folder / f"{number}{PurePosixPath(file.name).suffix}"
         pipeline.store.download(file.key, local[file.name])
+        if keys.sha256_file(local[file.name]) != file.sha256:
+            raise CorruptClip(
+                f"{file.key} is not what was recorded there ({file.sha256[:12]}): something wrote over it; "
+                "put the new file under a name of its own"
+            )
+    one = _Registration(pipeline, rows, local, registered, last_try, confirm)
     manifests = [name for name in rows if name.endswith(MANIFEST_SUFFIX)]
     sorted_names = sort_upload([name for name in rows if name not in manifests])
     for group in sorted_names.groups:
-        _Registration(pipeline, rows, local, registered).run(group)
+        one.run(group)
     for name in (*sorted_names.others, *manifests):
         if name not in registered.files:
-            refuse = _Registration(pipeline, rows, local, registered).refuse
-            refuse(name, UnsupportedFormat(f"{name} is not footage, and no clip of its name came with it"))
+            one.refuse(
+                name, UnsupportedFormat(f"{name} is not footage, and no clip of its name came with it")
+            )
     return registered
 
 
 @dataclass(frozen=True, slots=True)
 class _Registration:
-    """One clip of one upload on its way in."""
+    """The clips of one upload on their way in."""
 
     pipeline: Pipeline
     rows: Mapping[str, LandedFile]
     local: Mapping[str, Path]
     registered: Registered
+    last_try: bool
+    confirm: Callable[[], None]
 
     def run(self, group: Group) -> None:
         """Register the clip, or refuse it; either way every file of the group has its outcome."""
-        manifest = next((name for name in self.rows if name == _manifest_name(group.video)), None)
-        try:
-            declared = _declared(self.local[manifest].read_bytes(), source=manifest) if manifest else {}
-        except ConfigInvalid as error:
-            self.refuse(str(manifest), error)
-            manifest, declared = None, {}
+        manifest, told = self._manifest(group.video)
         try:
             video = probe_video(self.local[group.video], limits=self.pipeline.limits)
-        except PermanentError as error:
+        except (PermanentError, FeedTimeout) as error:
+            if isinstance(error, FeedTimeout) and not self.last_try:
+                raise
             self.refuse(group.video, error)
             for name in group.sidecars:
                 self.refuse(name, UnsupportedFormat(f"{name}: its clip {group.video} was refused"))
             return
+        known = self.pipeline.ledger.clip(keys.clip_id(self.rows[group.video].sha256))
+        before = _known_declaration(self.pipeline, known)
+        declared = {**before, **told}
         telemetry, source, flags = self._telemetry(group, video, declared)
+        if telemetry is None and known is not None and known.telemetry_format is not None:
+            telemetry = stored_telemetry(self.pipeline, known)
         clip = self._clip(group.video, video, telemetry, declared, flags=flags)
-        known = self.pipeline.ledger.clip(clip.id)
         taken = [name for name in (group.video, source, manifest) if name is not None]
-        if known is not None and not _knows_more(clip, known):
-            for name in taken:
-                self._settle(name, FileState.DUPLICATE, clip.id, f"already handed in as clip {clip.id}")
-            return
-        self._write(clip, group.video, telemetry, declared)
-        if known is not None and known.object_key != clip.object_key:
-            remove_clip_objects(self.pipeline, known)
-        self.registered.clips.append(clip)
+        self.confirm()
+        if known is not None and declared == before and not self._brings_telemetry(known, telemetry, source):
+            # An attempt that another registration overtook may have left objects of its own.
+            remove_superseded(self.pipeline, clip, by=known)
+            outcome, reason = FileState.DUPLICATE, f"already handed in as clip {clip.id}"
+        else:
+            self._write(clip, group.video, telemetry, declared)
+            self.registered.clips.append(clip)
+            if known is not None:
+                self.registered.replaced.append(known)
+                remove_superseded(self.pipeline, known, by=clip)
+            outcome, reason = FileState.ACCEPTED, None
         for name in taken:
-            self._settle(name, FileState.ACCEPTED, clip.id, None)
+            self._settle(name, outcome, clip.id, reason)
         for name in group.sidecars:
             if name not in self.registered.files:
                 self._settle(name, FileState.DUPLICATE, clip.id, f"{source} already gives the telemetry")
 
+    def _manifest(self, video: str) -> tuple[str | None, dict[str, str]]:
+        """Return the name and the content of a clip's manifest; a wrong one is refused and left out."""
+        name = next((name for name in self.rows if name == _manifest_name(video)), None)
+        if name is None:
+            return None, {}
+        try:
+            self._check_size(name)
+            return name, _declared(self.local[name].read_bytes(), source=name)
+        except PermanentError as error:
+            self.refuse(name, error)
+            return None, {}
+
+    def _brings_telemetry(self, known: Clip, telemetry: Telemetry | None, source: str | None) -> bool:
+        """Tell whether a clip that came again has telemetry beside it that does not stand yet."""
+        if telemetry is None or known.telemetry_format is None:
+            return telemetry is not None
+        return source is not None and telemetry != stored_telemetry(self.pipeline, known)
+
+    def _check_size(self, name: str) -> None:
+        if self.rows[name].size_bytes > MAX_SIDECAR_BYTES:
+            raise TelemetryInvalid(
+                f"{name} has {self.rows[name].size_bytes / 1e6:.0f} MB, more than any telemetry "
+                f"({MAX_SIDECAR_BYTES / 1e6:.0f} MB): hand the clip in with its own"
+            )
+
     def refuse(self, name: str, error: OutwatchError) -> None:
         """Keep a file in quarantine with the reason a person can act on."""
         row = self.rows[name]
-        reason = refusal(error, file_name=name, sha256=row.sha256)
+        why = str(error).replace(self.local[name].name, name)
+        reason = {**refusal(error, file_name=name, sha256=row.sha256), "why": why}
         key = keys.quarantine(row.sha256, name)
         self.pipeline.store.upload(key, self.local[name])
         text = json.dumps(reason, indent=1, ensure_ascii=False)
         self.pipeline.store.put(keys.quarantine_reason(row.sha256), text.encode())
         self.registered.outputs.append(key)
-        self._settle(name, FileState.REFUSED, None, str(error).replace(self.local[name].name, name))
+        self._settle(name, FileState.REFUSED, None, why)
 
     def _settle(self, name: str, outcome: FileState, clip_id: str | None, reason: str | None) -> None:
         upload_id = self.rows[name].upload_id
@@ -228,6 +294,7 @@ class _Registration:
         zone = ZoneInfo(declared["time_zone"]) if "time_zone" in declared else self.pipeline.zone
         for name in group.sidecars:
             try:
+                self._check_size(name)
                 telemetry, flags = _read_telemetry(self.local[name].read_bytes(), video, zone)
             except TelemetryInvalid as error:
                 self.refuse(name, error)
@@ -251,14 +318,7 @@ class _Registration:
         flags: tuple[str, ...],
     ) -> Clip:
         row = self.rows[name]
-        focal_lengths = (sample.focal_length_mm for sample in telemetry.samples) if telemetry else ()
-        camera = resolve_camera(
-            name=declared.get("camera"),
-            modality=video.modality,
-            width_px=video.width_px,
-            height_px=video.height_px,
-            focal_length_mm=next((length for length in focal_lengths if length is not None), None),
-        )
+        camera, doubts = _camera(video, telemetry, declared)
         clock = settle_clock(
             video, telemetry, file_time=row.modified_at or row.received_at, received_at=row.received_at
         )
@@ -274,7 +334,7 @@ class _Registration:
             file_name=name,
             platform=declared.get("platform", camera.name if camera else "unknown"),
             camera=camera,
-            flags=flags,
+            flags=(*flags, *doubts),
         )
         return replace(clip, flight_id=declared["flight_id"]) if "flight_id" in declared else clip
 
@@ -292,22 +352,68 @@ class _Registration:
         self.registered.outputs += outputs
 
 
-def remove_clip_objects(pipeline: Pipeline, clip: Clip) -> None:
-    """Remove what an earlier registration of a clip left under another date of capture."""
+def remove_superseded(pipeline: Pipeline, old: Clip, *, by: Clip) -> None:
+    """Remove what a registration of a clip left under keys that the one that stands does not use."""
+    if keys.dt_of(old.started_at) != keys.dt_of(by.started_at):
+        for event in standing_events(pipeline, old):
+            for key in event.evidence_keys:
+                pipeline.store.delete(key)
+    for key in sorted(_keys_of(old) - _keys_of(by)):
+        pipeline.store.delete(key)
+
+
+def stored_telemetry(pipeline: Pipeline, clip: Clip) -> Telemetry:
+    """Return the telemetry with which a clip is registered; none where it came without."""
+    if clip.telemetry_format is None:
+        return Telemetry(format="none", samples=())
+    key = keys.footage(clip.id, dt=keys.dt_of(clip.started_at), name="telemetry.parquet")
+    return schemas.telemetry_from(read_parquet(pipeline.store.get(key), name=key))
+
+
+def standing_events(pipeline: Pipeline, clip: Clip) -> list[Event]:
+    """Return the events that stand for a clip; none before they are published."""
+    try:
+        table = pipeline.lake.read("events", dt=keys.dt_of(clip.started_at), name=clip.id)
+    except ObjectMissing:
+        return []
+    return schemas.events_from(table)
+
+
+def _keys_of(clip: Clip) -> set[str]:
+    """Return every key that a registration of a clip, and the steps after it, write under its date."""
     dt = keys.dt_of(clip.started_at)
-    for table in ("events", "tracks", "coverage", "detections"):
-        pipeline.store.delete(keys.lake(table, dt=dt, name=clip.id))
-    for name in ("telemetry.parquet", "manifest.json"):
-        pipeline.store.delete(keys.footage(clip.id, dt=dt, name=name))
-    pipeline.store.delete(clip.object_key)
+    footage = {keys.footage(clip.id, dt=dt, name=name) for name in ("telemetry.parquet", "manifest.json")}
+    tables = ("detections", "tracks", "coverage", "events")
+    return {clip.object_key} | footage | {keys.lake(table, dt=dt, name=clip.id) for table in tables}
 
 
-def _knows_more(clip: Clip, known: Clip) -> bool:
-    """Tell whether a clip that came again brings telemetry or a camera that the first time lacked."""
-    if known.telemetry_format is not None and clip.telemetry_format is None:
-        return False
-    brings_telemetry = known.telemetry_format is None and clip.telemetry_format is not None
-    return brings_telemetry or (clip.camera is not None and clip.camera != known.camera)
+def _known_declaration(pipeline: Pipeline, known: Clip | None) -> dict[str, str]:
+    """Return what was declared of a registered clip."""
+    if known is None:
+        return {}
+    key = keys.footage(known.id, dt=keys.dt_of(known.started_at), name="manifest.json")
+    declared: dict[str, str] = json.loads(pipeline.store.get(key))["declared"]
+    return declared
+
+
+def _camera(
+    video: ProbedVideo, telemetry: Telemetry | None, declared: Mapping[str, str]
+) -> tuple[Camera | None, tuple[str, ...]]:
+    """Return the camera, None where its field of view cannot be trusted, and the doubts about it."""
+    if telemetry is not None and "zoom_changes" in telemetry.warnings:
+        return None, ("zoom_changes",)
+    focal_lengths = (sample.focal_length_mm for sample in telemetry.samples) if telemetry else ()
+    try:
+        camera = resolve_camera(
+            name=declared.get("camera"),
+            modality=video.modality,
+            width_px=video.width_px,
+            height_px=video.height_px,
+            focal_length_mm=next((length for length in focal_lengths if length is not None), None),
+        )
+    except ConfigInvalid:
+        return None, ("declared_camera_differs",)
+    return camera, ()
 
 
 def _read_telemetry(data: bytes, video: ProbedVideo, zone: ZoneInfo) -> tuple[Telemetry, tuple[str, ...]]:
@@ -335,7 +441,7 @@ def _declared(data: bytes, *, source: str) -> dict[str, str]:
     """
     try:
         values = json.loads(data)
-    except ValueError as error:
+    except (ValueError, RecursionError) as error:
         raise ConfigInvalid(f"{source} is not JSON: {error}") from error
     if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
         raise ConfigInvalid(f"{source}: expected a JSON object of texts, of {', '.join(DECLARABLE)}")
@@ -347,7 +453,7 @@ def _declared(data: bytes, *, source: str) -> dict[str, str]:
     if "time_zone" in values:
         try:
             ZoneInfo(values["time_zone"])
-        except (ZoneInfoNotFoundError, ValueError) as error:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ConfigInvalid(f"{source}: time_zone {values['time_zone']!r} is no IANA zone") from error
     return values
 
@@ -366,8 +472,9 @@ def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]
     if manifest:
         hashes[manifest_path.name] = hashlib.sha256(manifest).hexdigest()
     upload_id = keys.upload_id(hashes.items())
-    if pipeline.ledger.upload(upload_id) is not None:
-        return Landed(upload_id, is_new=False)
+    names = tuple(hashes)
+    if pipeline.ledger.upload(upload_id) is not None and not _worth_another_try(pipeline, upload_id):
+        return Landed(names, upload_id, is_new=False)
 
     def row(name: str, *, size_bytes: int, modified_at: datetime | None) -> LandedFile:
         return LandedFile(
@@ -391,4 +498,16 @@ def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]
         rows.append(row(path.name, size_bytes=status.st_size, modified_at=modified_at))
         pipeline.store.upload(rows[-1].key, path)
     is_new = pipeline.ledger.record_upload(rows, declared=told, opens=[("ingest_footage", upload_id)])
-    return Landed(upload_id, is_new=is_new)
+    if not is_new:
+        pipeline.ledger.reopen("ingest_footage", upload_id)
+    return Landed(names, upload_id, is_new=is_new)
+
+
+def _worth_another_try(pipeline: Pipeline, upload_id: str) -> bool:
+    """Tell whether a known upload failed or was refused, so that handing it in again tries it again."""
+    work = pipeline.ledger.work_on("ingest_footage", upload_id)
+    upload = pipeline.ledger.upload(upload_id)
+    if work is None or upload is None:
+        return False
+    refused = any(file.outcome is FileState.REFUSED for file in upload.files)
+    return work.state is WorkState.FAILED or (work.state is WorkState.DONE and refused)

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from functools import partial
 
-from outwatch.domain.errors import OutwatchError
 from outwatch.domain.types import Outcome
 from outwatch.pipeline import steps
 from outwatch.pipeline.wiring import Pipeline
@@ -29,23 +29,34 @@ class Report:
 
 def run_open_work(pipeline: Pipeline, *, watch: Watcher | None = None) -> Report:
     """Run every open step through to the alert; one failure never stops the rest."""
-    report = Report(outcomes=[steps.sweep(pipeline)])
+    report = Report()
+    _attempt(report, "sweep", "", lambda: steps.sweep(pipeline))
     for step in steps.STEPS:
         for subject in steps.open_subjects(pipeline, step):
             if watch is not None:
                 watch(step, subject, None)
-            try:
-                report.outcomes.append(_run(pipeline, step, subject, watch))
-            except OutwatchError as error:
-                report.failures.append(Outcome(step, subject, error=f"{type(error).__name__}: {error}"))
-    report.outcomes.append(steps.deliver_alerts(pipeline))
+            _attempt(report, step, subject, partial(_run, pipeline, step, subject, watch))
+    _attempt(report, "deliver_alerts", "", lambda: steps.deliver_alerts(pipeline))
     return report
 
 
+def _attempt(report: Report, step: str, subject: str, act: Callable[[], Outcome]) -> None:
+    try:
+        outcome = act()
+    except Exception as error:  # noqa: BLE001  whatever it is, it is told, and never stops the rest
+        report.failures.append(Outcome(step, subject, error=f"{type(error).__name__}: {error}"))
+        return
+    report.outcomes.append(outcome)
+    if outcome.counts.get("refused") and step == "deliver_alerts":
+        error_text = f"{outcome.counts['refused']} deliveries were refused: see `outwatch alerts`"
+        report.failures.append(Outcome(step, subject, error=error_text))
+
+
 def reopen_failed(pipeline: Pipeline) -> int:
-    """Open all failed work again and return how much; what made it fail should be mended."""
+    """Open all failed work and refused deliveries again and return how much; mend the cause first."""
     failed = pipeline.ledger.work(state=WorkState.FAILED)
-    return sum(pipeline.ledger.reopen(work.step, work.subject) for work in failed)
+    reopened = sum(pipeline.ledger.reopen(work.step, work.subject) for work in failed)
+    return reopened + pipeline.alert_book.reopen_refused()
 
 
 def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> Outcome:

@@ -14,15 +14,15 @@ import shutil
 import tempfile
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 import structlog
 
-from alerting.delivery import Delivered, Refused, attempt, next_attempt
+from alerting.delivery import Delivered, Failed, Refused, attempt, next_attempt
 from alerting.messages import write_message
 from alerting.policy import make_alert
 from detection.detect import detect_clip
@@ -31,7 +31,7 @@ from detection.rules import RULE_VERSION, find_events
 from detection.tracks import ClipTracker
 from ingest.align import PoseTrack
 from ingest.video import read_frames
-from outwatch.domain.errors import ObjectMissing, OutwatchError, TransientError
+from outwatch.domain.errors import KeyInvalid, LeaseLost, ObjectMissing, OutwatchError, PermanentError
 from outwatch.domain.ports import Channel, ObjectInfo
 from outwatch.domain.types import (
     Alert,
@@ -42,29 +42,46 @@ from outwatch.domain.types import (
     EventKind,
     Frame,
     Outcome,
-    Telemetry,
 )
-from outwatch.pipeline.registration import Registered, adopt_upload, register_upload
+from outwatch.pipeline.registration import (
+    Registered,
+    adopt_upload,
+    register_upload,
+    standing_events,
+    stored_telemetry,
+)
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys, schemas
 from storage.alert_book import Delivery
-from storage.lake import read_parquet
-from storage.tables import FileState
+from storage.ledger import Upload
+from storage.tables import FileState, WorkState
 
 log = structlog.get_logger(__name__)
 
 STEPS = ("ingest_footage", "detect_clips", "publish_events", "send_alerts")
 """The steps in the order in which data passes them; each opens the next in the ledger."""
+MAX_ATTEMPTS = 5
+"""Tries after which work is no longer open by itself: what fails so often needs a person."""
 SCRATCH_KEPT = timedelta(days=1)
 """No step works for a day: an older scratch folder belongs to a worker that died."""
 Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
+class _Job:
+    """What a step's work is given: an empty folder, whether to give up, and a check of its claim."""
+
+    folder: Path
+    last_try: bool
+    confirm: Callable[..., None]
+    """Raises ``LeaseLost`` where another worker took over, or the clip it is given no longer stands."""
+
+
+@dataclass(frozen=True, slots=True)
 class _Done:
     outcome: Outcome
     opens: tuple[tuple[str, str], ...] = ()
-    registered: Registered | None = None
+    registered: Registered = field(default_factory=Registered)
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:
@@ -72,16 +89,18 @@ def summary(outcome: Outcome) -> dict[str, Any]:
     return asdict(outcome) | {"counts": dict(outcome.counts), "outputs": list(outcome.outputs)}
 
 
-def open_subjects(pipeline: Pipeline, step: str) -> list[str]:
-    """Return what is open for a step, oldest first: never done, or its worker died."""
-    return pipeline.ledger.open_subjects(step)
+def open_subjects(pipeline: Pipeline, step: str, *, limit: int | None = None) -> list[str]:
+    """Return what is open for a step, oldest first and at most ``limit``: never done, or its worker died."""
+    return pipeline.ledger.open_subjects(step)[:limit]
 
 
 def ingest_footage(pipeline: Pipeline, upload_id: str) -> Outcome:
     """Register one upload: each clip to ``footage/``, each refused file to ``quarantine/``."""
 
-    def work(folder: Path) -> _Done:
-        registered = register_upload(pipeline, upload_id, folder=folder)
+    def work(job: _Job) -> _Done:
+        registered = register_upload(
+            pipeline, upload_id, folder=job.folder, last_try=job.last_try, confirm=job.confirm
+        )
         opens = tuple(("detect_clips", clip.id) for clip in registered.clips)
         outcome = Outcome(
             "ingest_footage", upload_id, tuple(registered.outputs), registered.counts, notes=registered.notes
@@ -94,10 +113,10 @@ def ingest_footage(pipeline: Pipeline, upload_id: str) -> Outcome:
 def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None = None) -> Outcome:
     """Write a clip's detections, tracks and coverage."""
 
-    def work(folder: Path) -> _Done:
+    def work(job: _Job) -> _Done:
         clip = pipeline.ledger.require_clip(clip_id)
         detector = pipeline.detector(clip.modality)
-        source = _fetch(pipeline, clip, folder)
+        source = _fetch(pipeline, clip, job.folder)
         fps = pipeline.settings.detection.sample_fps
         found = detect_clip(
             read_frames(source, sample_fps=fps, limits=pipeline.limits),
@@ -105,7 +124,7 @@ def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None 
             detector=detector,
             tracker=ClipTracker(sample_fps=fps),
             locator=pipeline.locator,
-            pose_at=_pose_track(pipeline, clip).at,
+            pose_at=PoseTrack(stored_telemetry(pipeline, clip)).at,
             batch=pipeline.settings.detection.batch,
             progress=progress,
         )
@@ -114,7 +133,12 @@ def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None 
             "tracks": schemas.tracks_table(found.tracks),
             "coverage": schemas.coverage_table(found.looks),
         }
-        metadata = {"model_id": detector.model_id, "clip_id": clip.id}
+        metadata = {
+            "model_id": detector.model_id,
+            "recall": json.dumps(dict(detector.recall), sort_keys=True),
+            "clip_id": clip.id,
+        }
+        job.confirm(clip)
         outputs = tuple(
             pipeline.lake.write(name, table, dt=keys.dt_of(clip.started_at), name=clip.id, metadata=metadata)
             for name, table in tables.items()
@@ -128,10 +152,11 @@ def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None 
 def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
     """Ask the rules of a clip's detections; write evidence first, then the events."""
 
-    def work(folder: Path) -> _Done:
+    def work(job: _Job) -> _Done:
         clip = pipeline.ledger.require_clip(clip_id)
         dt = keys.dt_of(clip.started_at)
-        detections = schemas.detections_from(pipeline.lake.read("detections", dt=dt, name=clip.id))
+        table = pipeline.lake.read("detections", dt=dt, name=clip.id)
+        detections = schemas.detections_from(table)
         looks = schemas.coverage_from(pipeline.lake.read("coverage", dt=dt, name=clip.id))
 
         def make_id(kind: EventKind, outpost_id: str, started_at: datetime) -> str:
@@ -142,15 +167,23 @@ def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
             looks=looks,
             outposts=pipeline.outposts,
             thresholds=pipeline.thresholds,
-            recall=pipeline.detector(clip.modality).recall,
+            recall=json.loads(table.schema.metadata[b"outwatch.recall"]),
             make_id=make_id,
         )
-        events = _with_evidence(pipeline, clip, events, detections, folder=folder)
-        metadata = {"rule_version": RULE_VERSION, "clip_id": clip.id}
+        before = standing_events(pipeline, clip)
+        job.confirm(clip)
+        events = _with_evidence(pipeline, clip, events, detections, folder=job.folder)
+        metadata = {
+            "model_id": table.schema.metadata[b"outwatch.model_id"].decode(),
+            "rule_version": RULE_VERSION,
+            "clip_id": clip.id,
+        }
         key = pipeline.lake.write(
             "events", schemas.events_table(events), dt=dt, name=clip.id, metadata=metadata
         )
         evidence = tuple(name for event in events for name in event.evidence_keys)
+        for stale in {key for event in before for key in event.evidence_keys}.difference(evidence):
+            pipeline.store.delete(stale)
         outcome = Outcome("publish_events", clip_id, (*evidence, key), {"events": len(events)})
         return _Done(outcome, (("send_alerts", clip_id),))
 
@@ -160,10 +193,10 @@ def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
 def raise_alerts(pipeline: Pipeline, clip_id: str) -> Outcome:
     """Enter a clip's events in the alert book: a new alert, or more of one that stands."""
 
-    def work(_folder: Path) -> _Done:
+    def work(_job: _Job) -> _Done:
         raised: list[str] = []
         joined: list[str] = []
-        for event in clip_events(pipeline, pipeline.ledger.require_clip(clip_id)):
+        for event in standing_events(pipeline, pipeline.ledger.require_clip(clip_id)):
             alert = make_alert(
                 event,
                 outpost=pipeline.outpost(event.outpost_id),
@@ -175,6 +208,7 @@ def raise_alerts(pipeline: Pipeline, clip_id: str) -> Outcome:
             standing, is_new = pipeline.alert_book.raise_or_join(
                 alert,
                 cool_down=pipeline.settings.alerts.cool_down,
+                longest=pipeline.settings.alerts.longest,
                 channels=[channel.name for channel in pipeline.channels],
             )
             (raised if is_new else joined).append(standing.id)
@@ -186,13 +220,16 @@ def raise_alerts(pipeline: Pipeline, clip_id: str) -> Outcome:
 
 def deliver_alerts(pipeline: Pipeline) -> Outcome:
     """Try every delivery that is due; keep what failed for later and what was refused for people."""
-    counts = {"delivered": 0, "failed": 0, "refused": 0}
+    counts = {"delivered": 0, "failed": 0, "refused": 0, "without_channel": 0}
     channels = {channel.name: channel for channel in pipeline.channels}
     for due in pipeline.alert_book.due(pipeline.now()):
-        if due.channel in channels:
-            result = _deliver(pipeline, due, channels[due.channel])
-            if result is not None:
-                counts[result] += 1
+        if due.channel not in channels:
+            log.warning("delivery_without_channel", channel=due.channel, alert=due.alert_id)
+            counts["without_channel"] += 1
+            continue
+        result = _deliver(pipeline, due, channels[due.channel])
+        if result is not None:
+            counts[result] += 1
     return Outcome("deliver_alerts", "", counts=counts)
 
 
@@ -204,7 +241,10 @@ def _deliver(pipeline: Pipeline, due: Delivery, channel: Channel) -> str | None:
     if delivery is None or alert is None:
         return None
     message = write_message(alert, now=pipeline.now(), still_jpeg=_still(pipeline, alert))
-    result = attempt(channel, message)
+    try:
+        result = attempt(channel, message)
+    except Exception as error:  # noqa: BLE001  a fault in one channel must not silence the others
+        result = Failed(f"{channel.name}: {type(error).__name__}: {error}")
     if isinstance(result, Delivered):
         book.delivered(delivery, result.answer)
         return "delivered"
@@ -240,58 +280,59 @@ def sweep(pipeline: Pipeline) -> Outcome:
     return Outcome("sweep", "", counts=counts)
 
 
-def clip_events(pipeline: Pipeline, clip: Clip) -> list[Event]:
-    """Return the events that stand for a clip; none before they are published."""
-    try:
-        table = pipeline.lake.read("events", dt=keys.dt_of(clip.started_at), name=clip.id)
-    except ObjectMissing:
-        return []
-    return schemas.events_from(table)
-
-
-def _perform(pipeline: Pipeline, step: str, subject: str, work: Callable[[Path], _Done]) -> Outcome:
+def _perform(pipeline: Pipeline, step: str, subject: str, work: Callable[[_Job], _Done]) -> Outcome:
     """Claim, work in a scratch folder, and complete; on failure say in the ledger what is to come."""
-    claim = pipeline.ledger.claim(step, subject)
+    ledger = pipeline.ledger
+    claim = ledger.claim(step, subject)
     if claim is None:
+        standing = ledger.work_on(step, subject)
+        if standing is not None and standing.state is WorkState.FAILED:
+            raise PermanentError(f"failed before ({standing.error}): mend that, then `outwatch retry`")
         return Outcome(step, subject, counts={"skipped": 1})
     logger = log.bind(step=step, subject=subject)
+
+    def confirm(clip: Clip | None = None) -> None:
+        if not ledger.renew(claim) or (clip is not None and ledger.clip(clip.id) != clip):
+            raise LeaseLost(f"{step} of {subject} was overtaken by another worker: its result stands")
+
+    last_try = claim.attempts >= MAX_ATTEMPTS
     try:
-        with (
-            tempfile.TemporaryDirectory(dir=pipeline.scratch) as folder,
-            pipeline.ledger.hold(claim),
-        ):
-            done = work(Path(folder))
+        with tempfile.TemporaryDirectory(dir=pipeline.scratch) as folder, ledger.hold(claim):
+            done = work(_Job(Path(folder), last_try, confirm))
+        ledger.complete(
+            claim,
+            done.outcome,
+            clips=done.registered.clips,
+            replaces=done.registered.replaced,
+            files=list(done.registered.files.values()),
+            opens=done.opens,
+        )
     except BaseException as error:
-        # An interrupt is no fault of the work: it is open again, as after a transient error.
-        retry = isinstance(error, TransientError) or not isinstance(error, Exception)
-        pipeline.ledger.fail(claim, f"{type(error).__name__}: {error}", retry=retry)
+        # What is no error of ours is tried again, as Airflow does; an interrupt is no fault of the work.
+        interrupted = not isinstance(error, Exception)
+        retry = interrupted or not (isinstance(error, PermanentError) or last_try)
+        ledger.fail(claim, error, retry=retry)
         logger.warning("step_failed", error=str(error), kind=type(error).__name__, retry=retry)
         raise
-    registered = done.registered or Registered()
-    pipeline.ledger.complete(
-        claim,
-        done.outcome,
-        clips=registered.clips,
-        files=list(registered.files.values()),
-        opens=done.opens,
-    )
-    for key in registered.landing_keys:
-        pipeline.store.delete(key)
+    _delete_unchanged(pipeline, done.registered.landing)
     logger.info("step_done", **done.outcome.counts)
     return done.outcome
+
+
+def _delete_unchanged(pipeline: Pipeline, read: Mapping[str, ObjectInfo]) -> None:
+    """Remove from landing what was registered; what has changed since stays, and the sweep tells of it."""
+    for key, info in read.items():
+        try:
+            if pipeline.store.head(key) == info:
+                pipeline.store.delete(key)
+        except OutwatchError as error:  # registered it is; the sweep removes it later
+            log.warning("landing_not_cleared", key=key, error=str(error))
 
 
 def _fetch(pipeline: Pipeline, clip: Clip, folder: Path) -> Path:
     path = folder / Path(clip.object_key).name
     pipeline.store.download(clip.object_key, path)
     return path
-
-
-def _pose_track(pipeline: Pipeline, clip: Clip) -> PoseTrack:
-    if clip.telemetry_format is None:
-        return PoseTrack(Telemetry(format="none", samples=()))
-    key = keys.footage(clip.id, dt=keys.dt_of(clip.started_at), name="telemetry.parquet")
-    return PoseTrack(schemas.telemetry_from(read_parquet(pipeline.store.get(key), name=key)))
 
 
 def clip_notes(pipeline: Pipeline, clip: Clip) -> tuple[str, ...]:
@@ -327,7 +368,7 @@ def _with_evidence(
     source = _fetch(pipeline, clip, folder)
     peaks = {event.peak_frame_index for event in events}
     frames = {frame.index: frame for frame in read_frames(source, indices=peaks, limits=pipeline.limits)}
-    track = _pose_track(pipeline, clip)
+    track = PoseTrack(stored_telemetry(pipeline, clip))
     return [
         _evidence(pipeline, clip, event, frames[event.peak_frame_index], detections, track)
         for event in events
@@ -371,28 +412,61 @@ def _evidence(
 
 def _keep_landing(pipeline: Pipeline) -> dict[str, int]:
     """Record settled uploads that no client of ours landed; remove what registered uploads left behind."""
-    counts = {"adopted": 0, "landing_cleared": 0}
+    counts = {"adopted": 0, "landing_cleared": 0, "landing_waiting": 0, "landing_strays": 0}
     found: dict[str, list[ObjectInfo]] = {}
     for info in pipeline.store.list(keys.landing_prefix()):
-        found.setdefault(keys.parse_landing(info.key)[0], []).append(info)
+        try:
+            found.setdefault(keys.parse_landing(info.key)[0], []).append(info)
+        except KeyInvalid as error:
+            log.warning("landing_stray", key=info.key, error=str(error))
+            counts["landing_strays"] += 1
     settled = pipeline.now() - pipeline.settings.ingest.landing_settle
     for upload_id, infos in found.items():
         upload = pipeline.ledger.upload(upload_id)
-        if upload is None and max(info.modified_at for info in infos) < settled:
-            counts["adopted"] += adopt_upload(pipeline, upload_id, infos)
-        elif upload is not None:
-            # Only what the ledger has settled: a file that came later under a known id waits for a person.
-            gone = {file.key for file in upload.files if file.outcome is not FileState.LANDED}
-            for info in infos:
-                if info.key in gone:
-                    pipeline.store.delete(info.key)
-                    counts["landing_cleared"] += 1
+        if upload is not None:
+            counts["landing_cleared"] += _clear_landing(pipeline, upload, infos)
+        elif max(info.modified_at for info in infos) >= settled or not _adopt(pipeline, upload_id, infos):
+            counts["landing_waiting"] += len(infos)
+        else:
+            counts["adopted"] += 1
     return counts
+
+
+def _adopt(pipeline: Pipeline, upload_id: str, infos: Sequence[ObjectInfo]) -> bool:
+    try:
+        return adopt_upload(pipeline, upload_id, infos)
+    except ObjectMissing:  # another sweep adopted it, and it is registered already
+        return False
+
+
+def _clear_landing(pipeline: Pipeline, upload: Upload, infos: Sequence[ObjectInfo]) -> int:
+    """Remove what a registered upload left in landing; never a file whose content was not registered."""
+    work = pipeline.ledger.work_on("ingest_footage", upload.id)
+    if work is None or work.state is not WorkState.DONE:
+        return 0
+    settled = {file.key: file.sha256 for file in upload.files if file.outcome is not FileState.LANDED}
+    cleared = 0
+    with tempfile.TemporaryDirectory(dir=pipeline.scratch) as folder:
+        for info in infos:
+            local = Path(folder) / "object"
+            pipeline.store.download(info.key, local)
+            if keys.sha256_file(local) == settled.get(info.key):
+                pipeline.store.delete(info.key)
+                cleared += 1
+            else:
+                log.warning("landing_unrecorded", key=info.key)
+    return cleared
 
 
 def _clear_scratch(scratch: Path) -> int:
     oldest = time.time() - SCRATCH_KEPT.total_seconds()
-    old = [path for path in scratch.iterdir() if path.stat().st_mtime < oldest]
-    for path in old:
-        shutil.rmtree(path, ignore_errors=True)
-    return len(old)
+    cleared = 0
+    for path in scratch.iterdir():
+        try:
+            old = path.stat().st_mtime < oldest
+        except FileNotFoundError:  # its worker has just ended
+            continue
+        if old:
+            shutil.rmtree(path, ignore_errors=True)
+            cleared += 1
+    return cleared

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from functools import cached_property
 from importlib.resources import files
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -49,18 +50,38 @@ def utc_now() -> datetime:
 
 @dataclass
 class Pipeline:
-    """Everything a step may need, already built."""
+    """Everything a step may need; what a command does not use is never built, nor can it fail it."""
 
     settings: Settings
-    store: ObjectStore
-    lake: Lake
     ledger: Ledger
     alert_book: AlertBook
-    outposts: tuple[Outpost, ...]
-    channels: tuple[Channel, ...]
-    locator: GroundLocator
     now: Callable[[], datetime] = utc_now
     _detectors: dict[Modality, Detector] = field(default_factory=dict)
+
+    @cached_property
+    def store(self) -> ObjectStore:
+        """Return the object store."""
+        return build_store(self.settings)
+
+    @cached_property
+    def lake(self) -> Lake:
+        """Return the tables on the object store."""
+        return Lake(self.store, software=SOFTWARE)
+
+    @cached_property
+    def outposts(self) -> tuple[Outpost, ...]:
+        """Return the watched places."""
+        return load_outposts(self.settings.outposts)
+
+    @cached_property
+    def channels(self) -> tuple[Channel, ...]:
+        """Return the channels that are switched on."""
+        return build_channels(self.settings)
+
+    @cached_property
+    def locator(self) -> GroundLocator:
+        """Return the locator with its terrain and error budget."""
+        return build_locator(self.settings)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -255,17 +276,11 @@ def open_pipeline(settings: Settings | None = None) -> Iterator[Pipeline]:
     engine = connect(settings.resolved_database_url)
     try:
         migrate(engine)
-        store = build_store(settings)
         worker = worker_name()
         yield Pipeline(
             settings=settings,
-            store=store,
-            lake=Lake(store, software=SOFTWARE),
             ledger=Ledger(engine, worker=worker, lease=settings.lease, now=utc_now),
             alert_book=AlertBook(engine, worker=worker, lease=settings.lease, now=utc_now),
-            outposts=load_outposts(settings.outposts),
-            channels=build_channels(settings),
-            locator=build_locator(settings),
         )
     finally:
         engine.dispose()

@@ -47,7 +47,7 @@ def test_flight_gives_event_evidence_and_alert(
     assert report.failures == []
     assert [event.kind for event in found] == [EventKind.GATHERING_NEAR_OUTPOST]
     event, (expected,) = found[0], [item for item in truth if item["kind"] == "gathering_near_outpost"]
-    assert event.outpost_id == expected["outpost"]
+    assert event.outpost_id == expected["outpost_id"]
     assert event.count_low <= expected["count"] <= event.count_high
     still, record = (pipeline.store.get(key) for key in event.evidence_keys)
     assert still.startswith(b"\xff\xd8")
