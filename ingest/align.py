@@ -13,12 +13,15 @@ from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.types import GeoPoint, Telemetry, TelemetrySample
 
 SAME_FLIGHT_MIN_S, SAME_FLIGHT_SHARE = 5.0, 0.2
-"""Telemetry whose span leaves the clip's by more than both (seconds, share of the clip) is another
-flight's: aircraft start and end the two files together, give or take one record and a late buffer."""
+"""Telemetry that starts later, or outlasts the clip, by more than both (seconds, share of the clip) is
+another flight's: aircraft start and end the two files together, give or take one record and a late buffer."""
 ENDS_TOGETHER_S = 2.0
 """Closer ends are one: the oldest firmwares write a record a second, and number it by its end."""
 MAX_CLOCK_DIFFERENCE = timedelta(hours=26)
 """Local times of one moment differ by no more, from UTC-12 to UTC+14."""
+ZONE_STEP_S, ZONE_TOLERANCE_S, ZONE_WIDEST_S = 1800.0, 120.0, 14 * 3600.0
+"""Time zones differ by whole half hours (a few by a quarter), up to 14 h from UTC; two clocks of one
+aircraft and the delay between opening the two files stay within two minutes."""
 
 
 class PoseTrack:
@@ -66,17 +69,24 @@ def fit_to_clip(telemetry: Telemetry, *, duration_s: float, started_hint: dateti
         Any of telemetry_starts_late, telemetry_ends_early, telemetry_longer_than_clip.
 
     Raises:
-        TelemetryInvalid: it is another flight's, by its length or its clock.
+        TelemetryInvalid: it is another flight's: by its clock, because it outlasts the clip or starts
+            well into it, or because it ends long before the clip while the clocks disagree.
     """
+    _check_clock(telemetry, started_hint)
     first, last = telemetry.samples[0], telemetry.samples[-1]
     allowed_s = max(SAME_FLIGHT_MIN_S, SAME_FLIGHT_SHARE * duration_s)
-    if first.offset_s > allowed_s or abs(last.offset_s - duration_s) > allowed_s:
+    # A recorder that lost power or filled its card ends a clip's own telemetry early.
+    ends_early = duration_s - last.offset_s > allowed_s
+    if (
+        first.offset_s > allowed_s
+        or last.offset_s - duration_s > allowed_s
+        or (ends_early and clock_doubt(telemetry, started_hint) == "clock_disagrees")
+    ):
         raise TelemetryInvalid(
             f"telemetry runs from {first.offset_s:.1f} to {last.offset_s:.1f} s but the clip from 0 to"
             f" {duration_s:.1f} s (at most {allowed_s:.1f} s apart is expected): it belongs to another"
             " recording, hand the clip in with its own or without"
         )
-    _check_clock(telemetry, started_hint)
     doubts = {
         "telemetry_starts_late": first.offset_s > ENDS_TOGETHER_S,
         "telemetry_ends_early": last.offset_s < duration_s - ENDS_TOGETHER_S,
@@ -91,6 +101,24 @@ def clip_start(telemetry: Telemetry) -> datetime | None:
     if timed is None or timed.at is None:
         return None
     return timed.at - timedelta(seconds=timed.offset_s)
+
+
+def clock_doubt(telemetry: Telemetry, container_time: datetime | None) -> str | None:
+    """Return how the clocks of telemetry and container disagree, None where they agree or one is absent.
+
+    Returns:
+        ``clock_zone_suspect`` where they differ as two time zones do, as one wrote local time as UTC;
+        ``clock_disagrees`` where no zone explains the difference.
+    """
+    started_at = clip_start(telemetry)
+    if started_at is None or container_time is None:
+        return None
+    difference_s = abs((started_at - container_time).total_seconds())
+    steps = round(difference_s / ZONE_STEP_S)
+    off_step_s = abs(difference_s - steps * ZONE_STEP_S)
+    if off_step_s > ZONE_TOLERANCE_S or difference_s > ZONE_WIDEST_S + ZONE_TOLERANCE_S:
+        return "clock_disagrees"
+    return "clock_zone_suspect" if steps else None
 
 
 def _check_clock(telemetry: Telemetry, started_hint: datetime | None) -> None:
@@ -160,7 +188,7 @@ def _point(a: GeoPoint | None, b: GeoPoint | None, *, share: float) -> GeoPoint 
     if a is None or b is None:
         return b if a is None else a
     return GeoPoint(
-        lat_deg=a.lat_deg + (b.lat_deg - a.lat_deg) * share,
+        lat_deg=max(-90.0, min(90.0, a.lat_deg + (b.lat_deg - a.lat_deg) * share)),  # rounding at a pole
         lon_deg=_signed_turn(a.lon_deg + _signed_turn(b.lon_deg - a.lon_deg) * share),
         alt_m=_linear(a.alt_m, b.alt_m, share=share),
     )

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
-from ingest.align import clip_start
+from ingest.align import clip_start, clock_doubt
 from ingest.video import ProbedVideo
 from outwatch.domain.errors import (
     CorruptClip,
@@ -37,9 +37,6 @@ CLOCK_UNCERTAINTY_S = {
     ClockSource.FILE: 24 * 3600.0,
 }
 """Half-width in seconds of the interval that is thought to hold the true start, by source."""
-ZONE_STEP_S, ZONE_TOLERANCE_S, ZONE_WIDEST_S = 1800.0, 120.0, 14 * 3600.0
-"""Time zones differ by whole half hours (a few by a quarter), up to 14 h from UTC; two clocks of one
-aircraft and the delay between opening the two files stay within two minutes."""
 RECEIPT_TOLERANCE = timedelta(minutes=5)
 """A capture later than its receipt by more than this has a wrong clock; less is drift of either one."""
 
@@ -119,15 +116,13 @@ def settle_clock(
         started_at, source = video.created_at, ClockSource.CONTAINER
     else:
         started_at, source = file_time - timedelta(seconds=video.recorded_s), ClockSource.FILE
-    doubts = {
-        "clock_after_receipt": started_at > require_utc(received_at, name="received_at") + RECEIPT_TOLERANCE,
-        "clock_zone_suspect": _zone_suspect(by_telemetry, video.created_at),
-    }
+    after_receipt = started_at > require_utc(received_at, name="received_at") + RECEIPT_TOLERANCE
+    between_clocks = clock_doubt(telemetry, video.created_at) if telemetry else None
     return Clock(
         started_at=started_at,
         source=source,
         uncertainty_s=CLOCK_UNCERTAINTY_S[source],
-        flags=tuple(name for name, holds in doubts.items() if holds),
+        flags=("clock_after_receipt",) * after_receipt + ((between_clocks,) if between_clocks else ()),
     )
 
 
@@ -201,16 +196,6 @@ def refusal(error: OutwatchError, *, file_name: str, sha256: str) -> dict[str, s
         "why": str(error),
         "what_to_do": next(advice, "Ask whoever runs this station, and name the reason above."),
     }
-
-
-def _zone_suspect(by_telemetry: datetime | None, by_container: datetime | None) -> bool:
-    """Tell whether the two clocks differ as two time zones do: one wrote local time as UTC."""
-    if by_telemetry is None or by_container is None:
-        return False
-    difference_s = abs((by_telemetry - by_container).total_seconds())
-    steps = round(difference_s / ZONE_STEP_S)
-    off_step_s = abs(difference_s - steps * ZONE_STEP_S)
-    return steps > 0 and off_step_s <= ZONE_TOLERANCE_S and difference_s <= ZONE_WIDEST_S + ZONE_TOLERANCE_S
 
 
 def _suffix(name: str) -> str:

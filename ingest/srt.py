@@ -32,6 +32,14 @@ FORMAT = "dji_srt"
 SCALED_FOCAL_FROM = 100
 """Whole focal lengths from here on are tenths of a millimetre: firmwares that scale write 240 for
 24 mm, those that do not write 24.00."""
+EARLIEST_YEAR, LATEST_YEAR = 2000, 2100
+"""Years outside are clocks that were never set, or damage: no aircraft of today wrote them. Within them
+no sum of a time and an offset leaves what a datetime can hold."""
+NO_DIGITAL_ZOOM = frozenset({0.0, 1.0, 10_000.0})
+"""How firmwares write that the picture is whole: as 1.00, in ten-thousandths, or as 0 where the mode has
+no digital zoom."""
+ZOOM_TOLERANCE = 0.02
+"""Share by which focal lengths may differ within a file; more is a zoom, less is rounding."""
 CLOCK_JUMP_S = 5.0
 """A clock that leaves the cues by more than this between two records was set, or two files were joined."""
 
@@ -84,13 +92,17 @@ def parse_srt(data: bytes, *, zone: ZoneInfo) -> Telemetry:
             " subtitle text with a position, height, clock or gimbal angles; copy it again or leave it out"
         )
     ordered = sorted(samples, key=lambda sample: sample.offset_s)
+    warnings = {
+        "records_out_of_order": ordered != samples,
+        "clock_jumps": _clock_jumps(ordered),
+        "zoom_changes": reader.digital_zoom or _lens_changes(ordered),
+    }
     return Telemetry(
         format=FORMAT,
         samples=tuple(ordered),
         skipped=skipped,
         missing=_missing(ordered),
-        warnings=(("records_out_of_order",) if ordered != samples else ())
-        + (("clock_jumps",) if _clock_jumps(ordered) else ()),
+        warnings=tuple(name for name, holds in warnings.items() if holds),
     )
 
 
@@ -117,9 +129,13 @@ def _records(text: str) -> Iterator[_Record]:
 
 
 class _Reader:
-    """Turns records into samples; remembers the clock, for cue-less files and for clock changes."""
+    """Turns records into samples; remembers the clock, for cue-less files and for clock changes.
+
+    ``digital_zoom`` tells whether any record so far shows a part of the picture only.
+    """
 
     def __init__(self, zone: ZoneInfo) -> None:
+        self.digital_zoom = False
         self._zone = zone
         self._first: datetime | None = None
         self._last: datetime | None = None
@@ -134,6 +150,7 @@ class _Reader:
         if offset_s is None or offset_s < 0:
             return None
         values = {name.lower(): number for name, number in _PAIR.findall(text)}
+        self.digital_zoom |= _zooms_digitally(values)
         groups = {name: _numbers(inside) for name, inside in _GROUP.findall(text)}
         gimbal = _gimbal(values, groups)
         point, home = _places(values, groups)
@@ -160,6 +177,8 @@ class _Reader:
         if found is None:
             return None
         *whole, decimals, millis, micros = found.groups()
+        if not EARLIEST_YEAR <= int(whole[0]) <= LATEST_YEAR:
+            return None
         micro = int(decimals.ljust(6, "0")) if decimals else int(millis or 0) * 1000 + int(micros or 0)
         try:
             local = datetime(*map(int, whole), microsecond=micro, tzinfo=self._zone)  # type: ignore[misc, arg-type]
@@ -252,6 +271,15 @@ def _focal_length_mm(values: dict[str, str]) -> float | None:
         return None
     scaled = "." not in written and int(written) >= SCALED_FOCAL_FROM
     return float(written) / 10 if scaled else float(written)
+
+
+def _zooms_digitally(values: dict[str, str]) -> bool:
+    return float(values.get("dzoom_ratio", 1)) not in NO_DIGITAL_ZOOM
+
+
+def _lens_changes(samples: list[TelemetrySample]) -> bool:
+    lengths_mm = [sample.focal_length_mm for sample in samples if sample.focal_length_mm is not None]
+    return bool(lengths_mm) and max(lengths_mm) > (1 + ZOOM_TOLERANCE) * min(lengths_mm)
 
 
 def _missing(samples: list[TelemetrySample]) -> tuple[str, ...]:

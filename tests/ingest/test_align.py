@@ -118,12 +118,17 @@ def test_pose_lies_within_the_values_of_its_samples(offsets_s: list[float], at_s
         (60, ()),
         (59, ()),
         (52, ("telemetry_ends_early",)),
+        (40, ("telemetry_ends_early",)),
+        (3, ("telemetry_ends_early",)),
         (68, ("telemetry_longer_than_clip",)),
     ],
 )
 def test_telemetry_of_the_clip_is_kept_with_its_doubts(end_s: int, flags: tuple[str, ...]) -> None:
-    """A length within the tolerance is the clip's own; an end apart is said."""
-    assert fit_to_clip(track_of_length(end_s), duration_s=60, started_hint=None) == flags
+    """Telemetry from the clip's start is its own, also where the recorder stopped; an end apart is said."""
+    for hint in (None, START, START + timedelta(hours=5)):
+        assert fit_to_clip(track_of_length(end_s), duration_s=60, started_hint=hint) == flags
+    unclocked = telemetry(*(sample(second, clock=False) for second in range(end_s + 1)))
+    assert fit_to_clip(unclocked, duration_s=60, started_hint=START) == flags
 
 
 def test_late_start_is_said() -> None:
@@ -133,12 +138,21 @@ def test_late_start_is_said() -> None:
 
 
 @pytest.mark.parametrize(
-    ("start_s", "end_s", "duration_s"), [(0, 40, 60), (0, 80, 60), (0, 16, 10), (904, 910, 60), (0, 75, 39)]
+    ("start_s", "end_s", "duration_s"), [(20, 60, 60), (0, 80, 60), (0, 16, 10), (904, 910, 60), (0, 75, 39)]
 )
-def test_length_of_another_flight_is_refused(start_s: float, end_s: float, duration_s: float) -> None:
-    """A span that differs by more than 5 s and a fifth of the clip is another recording's."""
+def test_span_of_another_flight_is_refused(start_s: float, end_s: float, duration_s: float) -> None:
+    """A start or an end beyond the clip's by more than 5 s and a fifth of the clip is another recording's."""
     with pytest.raises(TelemetryInvalid, match="another recording"):
         fit_to_clip(track_of_length(end_s, start_s=start_s), duration_s=duration_s, started_hint=None)
+
+
+@pytest.mark.parametrize("end_s", [40, 3])
+def test_early_end_with_a_clock_that_disagrees_is_another_flight(end_s: int) -> None:
+    """Neither sign is enough alone; both together are."""
+    hint = START + timedelta(minutes=17)
+    assert fit_to_clip(track_of_length(60), duration_s=60, started_hint=hint) == ()
+    with pytest.raises(TelemetryInvalid, match="another recording"):
+        fit_to_clip(track_of_length(end_s), duration_s=60, started_hint=hint)
 
 
 @pytest.mark.parametrize("hours", [-26, -5, 0, 5, 26])
