@@ -4,8 +4,9 @@ Belongs here: one alert a happening, and which delivery is due, under way, done 
 priorities and words (``alerting/policy.py``, ``alerting/messages.py``), sending (``alerting/delivery.py``).
 
 A delivery is ``pending``, then ``sending`` under a lease, then ``delivered``, ``refused``, or ``pending``
-again. A sender killed between sending and saying so leads to a second sending: better twice than never,
-and channels carry the alert's id so that receivers can tell.
+again; a refused one waits until a person has it tried again. A sender killed between sending and saying
+so leads to a second sending: better twice than never, and channels carry the alert's id so that receivers
+can tell.
 """
 
 from __future__ import annotations
@@ -22,6 +23,9 @@ from storage import tables
 from storage.database import insert_new, reading, serialise, storable, writing
 from storage.tables import DeliveryState
 from storage.workers import is_dead
+
+_CLOSED = (AlertState.RESOLVED, AlertState.FALSE)
+"""A person has answered: what is seen afterwards is another question."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,16 +63,19 @@ class AlertBook:
         self._now = now
 
     def raise_or_join(
-        self, alert: Alert, *, cool_down: timedelta, channels: Sequence[str]
+        self, alert: Alert, *, cool_down: timedelta, longest: timedelta, channels: Sequence[str]
     ) -> tuple[Alert, bool]:
         """Raise an alert, or add its events to the one that already tells of the same happening.
 
         The happening is the same where the dedup key is and the capture windows, widened by
-        ``cool_down``, overlap. Alerts of one key go one after the other, whoever raises them.
+        ``cool_down``, overlap. It is told again where it is more urgent than it was told before, where
+        a person has closed the alert that stood for it, and where it goes on for too long; of several
+        alerts it joins the most urgent. Alerts of one key go one after the other, whoever raises them.
 
         Args:
             alert: names at least one event, the first of which raised it.
             cool_down: in capture time, not in time of arrival.
+            longest: no joining widens an alert's capture window beyond this.
             channels: where it goes if it is raised: one pending delivery each.
 
         Returns:
@@ -85,7 +92,7 @@ class AlertBook:
             known = _with_event(connection, alert.event_ids[0])
             if known is not None:
                 return known, False
-            standing = _same_happening(connection, alert, cool_down)
+            standing = _same_happening(connection, alert, cool_down=cool_down, longest=longest)
             if standing is None:
                 self._insert(connection, alert, channels)
             else:
@@ -199,13 +206,26 @@ class AlertBook:
         with writing(self._engine) as connection:
             return self._change(connection, delivery, changes)
 
+    def reopen_refused(self) -> int:
+        """Make every refused delivery due now, as if it had never been tried, and return how many."""
+        deliveries, now = tables.deliveries, self._now()
+        changes = {"state": DeliveryState.PENDING, "attempts": 0, "next_attempt_at": now, "updated_at": now}
+        with writing(self._engine) as connection:
+            return connection.execute(
+                update(deliveries).where(deliveries.c.state == DeliveryState.REFUSED).values(**changes)
+            ).rowcount
+
     def _change(self, connection: Connection, delivery: Delivery, changes: dict[str, Any]) -> bool:
-        """Change a delivery under way, if it is still the caller's: every claim counts ``attempts`` up."""
+        """Change a delivery under way, if it is still the caller's.
+
+        Every claim counts ``attempts`` up; the time tells claims apart that a reopening lies between.
+        """
         deliveries = tables.deliveries
         statement = update(deliveries).where(
             deliveries.c.delivery_id == delivery.id,
             deliveries.c.state == DeliveryState.SENDING,
             deliveries.c.attempts == delivery.attempts,
+            deliveries.c.updated_at == delivery.updated_at,
         )
         values = {"worker": None, "lease_until": None, "updated_at": self._now(), **changes}
         return connection.execute(statement.values(**values)).rowcount == 1
@@ -235,27 +255,39 @@ def _with_event(connection: Connection, event_id: str) -> Alert | None:
     return next(iter(_alerts(connection, tables.alerts.c.alert_id == holder)), None)
 
 
-def _same_happening(connection: Connection, alert: Alert, cool_down: timedelta) -> Alert | None:
-    """Return the earliest alert of the same key whose window is within ``cool_down`` of this one's."""
+def _same_happening(
+    connection: Connection, alert: Alert, *, cool_down: timedelta, longest: timedelta
+) -> Alert | None:
+    """Return the alert that this one joins: the most urgent, then the earliest, of those that may take it."""
     alerts = tables.alerts
     found = _alerts(
         connection,
         alerts.c.dedup_key == alert.dedup_key,
         alerts.c.captured_from <= alert.captured_to + cool_down,
         alerts.c.captured_to >= alert.captured_from - cool_down,
+        # Words that are out cannot grow more urgent, and nobody looks at a closed alert again.
+        alerts.c.priority <= alert.priority,
+        alerts.c.state.not_in(_CLOSED),
     )
-    return min(found, key=lambda item: (item.captured_from, item.id), default=None)
+    fitting = [standing for standing in found if _has_room(standing, alert, longest)]
+    return min(fitting, key=lambda item: (item.priority, item.captured_from, item.id), default=None)
+
+
+def _has_room(standing: Alert, alert: Alert, longest: timedelta) -> bool:
+    """Return whether an alert's capture window holds another's, or may be widened to do so."""
+    start, end = _joint_window(standing, alert)
+    return (start, end) == (standing.captured_from, standing.captured_to) or end - start <= longest
+
+
+def _joint_window(standing: Alert, alert: Alert) -> tuple[datetime, datetime]:
+    return min(standing.captured_from, alert.captured_from), max(standing.captured_to, alert.captured_to)
 
 
 def _join(connection: Connection, standing: Alert, alert: Alert) -> None:
     alerts = tables.alerts
+    start, end = _joint_window(standing, alert)
     connection.execute(
-        update(alerts)
-        .where(alerts.c.alert_id == standing.id)
-        .values(
-            captured_from=min(standing.captured_from, alert.captured_from),
-            captured_to=max(standing.captured_to, alert.captured_to),
-        )
+        update(alerts).where(alerts.c.alert_id == standing.id).values(captured_from=start, captured_to=end)
     )
     _add_events(connection, standing.id, alert.event_ids, start=len(standing.event_ids))
 

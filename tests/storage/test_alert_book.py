@@ -10,14 +10,17 @@ from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 import pytest
-from sqlalchemy import Engine
+from sqlalchemy import Engine, update
 
 from outwatch.domain.errors import DeliveryFailed
 from outwatch.domain.types import Alert, AlertState, EventKind, Priority
+from storage import tables
 from storage.alert_book import AlertBook, Delivery
+from storage.database import writing
 from storage.workers import worker_name
 
 COOL_DOWN = timedelta(minutes=30)
+LONGEST = timedelta(hours=6)
 LEASE = timedelta(minutes=2)
 CAPTURED = datetime(2026, 3, 1, 15, 0, tzinfo=UTC)
 
@@ -63,9 +66,23 @@ def alert(
     )
 
 
+def take(
+    book: AlertBook, item: Alert, *, channels: tuple[str, ...] = ("log", "webhook")
+) -> tuple[Alert, bool]:
+    """Enter one alert and return the one that stands, and whether it was raised."""
+    return book.raise_or_join(item, cool_down=COOL_DOWN, longest=LONGEST, channels=channels)
+
+
 def enter(book: AlertBook, *alerts: Alert, channels: tuple[str, ...] = ("log", "webhook")) -> list[bool]:
     """Enter alerts one after the other and return which were raised."""
-    return [book.raise_or_join(item, cool_down=COOL_DOWN, channels=channels)[1] for item in alerts]
+    return [take(book, item, channels=channels)[1] for item in alerts]
+
+
+def put(engine: Engine, state: AlertState, *, alert_id: str = "alert-e1") -> None:
+    """Put an alert into a state, as a person's answer does."""
+    with writing(engine) as connection:
+        which = tables.alerts.c.alert_id == alert_id
+        connection.execute(update(tables.alerts).where(which).values(state=state))
 
 
 def sending(book: AlertBook, channel: str = "log") -> Delivery:
@@ -77,7 +94,7 @@ def sending(book: AlertBook, channel: str = "log") -> Delivery:
 
 def test_alert_is_raised_with_a_delivery_for_each_channel(book: AlertBook) -> None:
     """It comes back exactly, and each channel is due at once."""
-    standing, raised = book.raise_or_join(alert(), cool_down=COOL_DOWN, channels=["webhook", "log"])
+    standing, raised = take(book, alert(), channels=("webhook", "log"))
     assert raised
     assert alert() == standing == book.alert("alert-e1")
     assert [(item.channel, item.state, item.attempts) for item in book.deliveries("alert-e1")] == [
@@ -89,7 +106,7 @@ def test_alert_is_raised_with_a_delivery_for_each_channel(book: AlertBook) -> No
 def test_alert_raised_again_changes_nothing(book: AlertBook) -> None:
     """A step that runs twice sends once, even long after."""
     enter(book, alert())
-    standing, raised = book.raise_or_join(alert(), cool_down=COOL_DOWN, channels=["email"])
+    standing, raised = take(book, alert(), channels=("email",))
     assert (standing, raised) == (alert(), False)
     assert [item.channel for item in book.deliveries("alert-e1")] == ["log", "webhook"]
 
@@ -97,7 +114,7 @@ def test_alert_raised_again_changes_nothing(book: AlertBook) -> None:
 def test_event_that_joined_stays_with_its_alert(book: AlertBook) -> None:
     """Running the later clip's step again finds the earlier alert."""
     enter(book, alert(), alert("e2", minute=10))
-    standing, raised = book.raise_or_join(alert("e2", minute=10), cool_down=COOL_DOWN, channels=["log"])
+    standing, raised = take(book, alert("e2", minute=10))
     assert not raised
     assert (standing.id, standing.event_ids) == ("alert-e1", ("e1", "e2"))
 
@@ -106,7 +123,7 @@ def test_event_that_joined_stays_with_its_alert(book: AlertBook) -> None:
 def test_same_happening_joins(book: AlertBook, minute: float) -> None:
     """Within the cool-down before and after, the event is added, the window widened, nothing sent."""
     enter(book, alert())
-    standing, raised = book.raise_or_join(alert("e2", minute=minute), cool_down=COOL_DOWN, channels=["log"])
+    standing, raised = take(book, alert("e2", minute=minute))
     assert not raised
     assert standing == book.alert("alert-e1")
     assert standing.event_ids == ("e1", "e2")
@@ -128,6 +145,71 @@ def test_joined_event_extends_the_happening(book: AlertBook) -> None:
     assert enter(book, *seen) == [True] + [False] * 7
 
 
+@pytest.mark.parametrize("direction", [1, -1])
+def test_happening_that_goes_on_is_told_again(book: AlertBook, direction: int) -> None:
+    """Seen every 25 minutes for a day, it is told every six hours, in whatever order clips come in."""
+    seen = [alert(f"e{number}", minute=direction * 25 * number) for number in range(57)]
+    raised = enter(book, *seen)
+    assert [number for number, is_new in enumerate(raised) if is_new] == [0, 15, 30, 45]
+    assert max(item.captured_to - item.captured_from for item in book.alerts()) <= LONGEST
+
+
+def test_window_may_grow_to_the_longest_and_no_further(book: AlertBook) -> None:
+    """Up to it joins, past it raises; what lies inside a full window still joins."""
+    first = replace(alert(), captured_to=CAPTURED + LONGEST - timedelta(minutes=10))
+    assert enter(book, first, alert("e2", minute=359), alert("e3", minute=360)) == [True, False, True]
+    assert [item.event_ids for item in book.alerts()] == [("e1", "e2"), ("e3",)]
+    standing, raised = take(book, alert("e4", minute=358))
+    assert (standing.id, raised) == ("alert-e1", False)
+
+
+def test_alert_of_one_event_beyond_the_longest_takes_what_lies_inside(book: AlertBook) -> None:
+    """Only widening is bounded: what it already covers is not told twice."""
+    endless = replace(alert(), captured_to=CAPTURED + 2 * LONGEST)
+    assert enter(book, endless, alert("e2", minute=700), alert("e3", minute=720)) == [True, False, True]
+
+
+def test_more_urgent_than_what_was_told_is_told(book: AlertBook) -> None:
+    """A P4 from old footage does not hide a live P1: it has its own alert and its own deliveries."""
+    assert enter(book, alert(priority=Priority.P4), alert("e2", minute=5, priority=Priority.P1)) == [True] * 2
+    assert [item.priority for item in book.alerts()] == [Priority.P4, Priority.P1]
+    assert [item.state for item in book.deliveries("alert-e2")] == ["pending", "pending"]
+
+
+@pytest.mark.parametrize("priority", [Priority.P1, Priority.P3, Priority.P4])
+def test_of_several_alerts_the_most_urgent_is_joined(book: AlertBook, priority: Priority) -> None:
+    """What comes later of the happening, as urgent or less, is where a control room looks first."""
+    enter(book, alert(priority=Priority.P4), alert("e2", minute=5, priority=Priority.P1))
+    standing, raised = take(book, alert("e3", minute=2, priority=priority))
+    assert (standing.id, standing.event_ids, raised) == ("alert-e2", ("e2", "e3"), False)
+
+
+def test_event_in_an_alert_is_known_though_it_has_grown_urgent(book: AlertBook) -> None:
+    """A step that runs again raises nothing, whatever priority it now finds."""
+    enter(book, alert(priority=Priority.P4))
+    standing, raised = take(book, alert(priority=Priority.P1))
+    assert (standing, raised) == (alert(priority=Priority.P4), False)
+
+
+@pytest.mark.parametrize("state", [AlertState.RESOLVED, AlertState.FALSE])
+def test_closed_alert_takes_no_new_happening(book: AlertBook, engine: Engine, state: AlertState) -> None:
+    """What is seen after a person's answer is told; what the answer was about is not told again."""
+    enter(book, alert())
+    put(engine, state)
+    assert enter(book, alert("e2", minute=5), alert("e3", minute=6)) == [True, False]
+    assert [item.event_ids for item in book.alerts()] == [("e1",), ("e2", "e3")]
+    standing, raised = take(book, alert())
+    assert (standing.id, standing.state, raised) == ("alert-e1", state, False)
+
+
+@pytest.mark.parametrize("state", [AlertState.DELIVERED, AlertState.ACKNOWLEDGED])
+def test_alert_at_work_takes_more(book: AlertBook, engine: Engine, state: AlertState) -> None:
+    """Delivered and acknowledged alerts are open questions still."""
+    enter(book, alert())
+    put(engine, state)
+    assert enter(book, alert("e2", minute=5)) == [False]
+
+
 def test_other_key_is_another_alert(book: AlertBook) -> None:
     """Another outpost, or another kind, is another happening."""
     assert enter(book, alert(), alert("e2", key="post-2/gathering")) == [True, True]
@@ -143,6 +225,27 @@ def test_alert_without_events_is_refused(book: AlertBook) -> None:
     """There is nothing to look at."""
     with pytest.raises(ValueError, match="names no event"):
         enter(book, replace(alert(), event_ids=()))
+
+
+def test_escalation_reported_by_many_at_once_is_one_alert(book: AlertBook) -> None:
+    """Eight urgent clips at the same moment, beside a lesser alert, raise one more with all events."""
+    enter(book, alert("e9", priority=Priority.P4))
+    results: list[bool] = []
+    start = threading.Barrier(8)
+
+    def report(number: int) -> None:
+        start.wait()
+        results.extend(enter(book, alert(f"e{number}", minute=number, priority=Priority.P1)))
+
+    threads = [threading.Thread(target=report, args=(number,)) for number in range(8)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert sorted(results) == [False] * 7 + [True]
+    lesser, urgent = sorted(book.alerts(), key=lambda item: len(item.event_ids))
+    assert (lesser.event_ids, urgent.priority) == (("e9",), Priority.P1)
+    assert sorted(urgent.event_ids) == [f"e{number}" for number in range(8)]
 
 
 def test_happening_reported_by_many_at_once_is_one_alert(book: AlertBook) -> None:
@@ -251,6 +354,42 @@ def test_refused_delivery_stays_on_record(book: AlertBook, clock: Callable[[], d
         ("refused", "404 Not Found"),
     ]
     assert book.alert("alert-e1").state is AlertState.NEW
+
+
+def test_refused_deliveries_are_reopened(book: AlertBook, clock: Callable[[], datetime]) -> None:
+    """Due at once as if new, with the reason kept until it is delivered; others stay as they are."""
+    enter(book, alert(), channels=("email", "log", "webhook"))
+    book.failed(sending(book, "webhook"), "404 Not Found", next_attempt_at=None)
+    book.delivered(sending(book, "log"), "written")
+    book.failed(sending(book, "email"), "busy", next_attempt_at=clock() + timedelta(hours=2))
+    clock.advance(hours=1)
+    assert book.reopen_refused() == 1
+    (due,) = book.due(clock())
+    assert (due.channel, due.state, due.attempts, due.last_error) == (
+        "webhook",
+        "pending",
+        0,
+        "404 Not Found",
+    )
+    assert book.deliveries("alert-e1")[0].attempts == 1
+    assert book.delivered(sending(book, "webhook"), "200 OK")
+    assert book.reopen_refused() == 0
+
+
+def test_word_of_a_sender_from_before_a_reopening_does_not_count(
+    book: AlertBook, clock: Callable[[], datetime]
+) -> None:
+    """Attempts are counted anew, yet the first sender and the new one are told apart."""
+    enter(book, alert(), channels=("log",))
+    late = sending(book)
+    clock.advance(minutes=2)
+    book.failed(sending(book), "404 Not Found", next_attempt_at=None)
+    clock.advance(minutes=1)
+    book.reopen_refused()
+    current = sending(book)
+    assert current.attempts == late.attempts
+    assert not book.delivered(late, "too late")
+    assert book.delivered(current, "ok")
 
 
 def test_lease_of_a_sending_runs_out(book: AlertBook, clock: Callable[[], datetime]) -> None:
