@@ -7,6 +7,7 @@ out. Not here: any step of the job; the DAGs do those in a child process, as in 
 from __future__ import annotations
 
 import json
+import re
 import shutil
 import time
 from pathlib import Path
@@ -18,7 +19,7 @@ from rich.console import Console
 from rich.progress import track
 
 from outwatch import embedded_airflow
-from outwatch.domain.errors import OutwatchError
+from outwatch.domain.errors import ConfigInvalid, OutwatchError
 from outwatch.pipeline import queries, registration, wiring
 from outwatch.pipeline.receiver import Receiver, webhook_receiver
 from outwatch.settings import Settings, load_settings
@@ -29,20 +30,27 @@ SCENARIOS = ("demo_gathering", "demo_vehicles")
 DAG_ORDER = ("sweep", "ingest_footage", "detect_clips", "publish_events", "send_alerts")
 COLUMNS = "kind, outpost_id, started_at, count_low, count, count_high, round(distance_m) AS distance_m"
 
+MARKER = ".outwatch-demo"
+"""Names a folder as a demo's, which the next demo may empty."""
+
 
 def run_demo(folder: Path, *, console: Console) -> None:
     """Simulate flights, land them, run the DAGs, and show events, pictures, alerts and a query.
 
     Args:
-        folder: emptied first; all the demo's state lives there.
+        folder: new, empty, or an earlier demo's, which is emptied first; all the demo's state lives there.
         console: where to show things.
 
     Raises:
+        ConfigInvalid: the folder holds something else, or cannot be emptied or written.
         OutwatchError: something on the way failed, or no event or no alert came out.
     """
     started = time.monotonic()
-    folder = folder.absolute()
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = folder.expanduser().absolute()
+    try:
+        _take_over(folder)
+    except OSError as error:
+        raise ConfigInvalid(f"demo folder {folder}: {error}; choose another") from error
     videos, outposts = _fly(folder / "flights", console)
     with webhook_receiver() as receiver:
         settings = load_settings(
@@ -64,6 +72,24 @@ def run_demo(folder: Path, *, console: Console) -> None:
         _run_dags(settings, receiver, console)
         _show(settings, receiver, console)
     console.print(f"\nDemo done in {time.monotonic() - started:.0f} s; everything is under {folder}")
+
+
+def _take_over(folder: Path) -> None:
+    """Empty an earlier demo's folder, or mark a new one; the marker stays through all of it."""
+    folder.mkdir(parents=True, exist_ok=True)
+    marker = folder / MARKER
+    if not marker.is_file():
+        if any(folder.iterdir()):
+            raise ConfigInvalid(
+                f"demo folder {folder} holds files that no demo wrote, and a demo deletes what it finds: "
+                "choose a new folder, or empty this one yourself"
+            )
+        marker.touch()
+    for path in folder.iterdir():
+        if path.is_dir() and not path.is_symlink():
+            shutil.rmtree(path)
+        elif path != marker:
+            path.unlink()
 
 
 def _fly(folder: Path, console: Console) -> tuple[list[Path], Path]:
@@ -111,10 +137,10 @@ def _show(settings: Settings, receiver: Receiver, console: Console) -> None:
         console.print("\n[bold]5. Alerts[/], as the control room's webhook received them, signatures checked")
         for message in receiver.received:
             console.print_json(json.dumps(message, ensure_ascii=False))
-        pattern = queries.locate(pipeline, "lake/events/*/*.parquet")
+        pattern = queries.locate(pipeline, "lake/events/*/*.parquet").replace("'", "''")
     query = f"SELECT {COLUMNS} FROM '{pattern}' ORDER BY started_at"  # noqa: S608  our own path
     console.print("\n[bold]6. The same events[/] for an analyst, straight from the Parquet:")
-    console.print(
-        f'   python -c "import duckdb; duckdb.sql(\\"{query}\\").show()"', soft_wrap=True, highlight=False
-    )
-    console.print(str(duckdb.sql(query)), highlight=False, soft_wrap=True)
+    code = f"import duckdb; duckdb.sql({json.dumps(query, ensure_ascii=False)}).show()"
+    quoted = re.sub(r'([\\"$`])', r"\\\1", code)  # what a shell reads inside double quotes
+    console.print(f'   python -c "{quoted}"', soft_wrap=True, highlight=False, markup=False)
+    console.print(str(duckdb.sql(query)), highlight=False, soft_wrap=True, markup=False)

@@ -21,13 +21,15 @@ RUN_TIMEOUT_S = 3600
 
 
 def environment(home: Path) -> dict[str, str]:
-    """Return the environment of an embedded Airflow whose state lives under ``home``.
+    """Return the whole environment of an embedded Airflow whose state lives under ``home``.
 
     SQLite metadata, our DAG files only, no examples, servers on loopback, no more parallel tasks
-    than the machine has cores. Values already set in the environment win.
+    than the machine has cores. Every variable that is set for another Airflow is left out, so that a
+    production Airflow's database, logs and connections are never touched from here.
     """
     airflow_home = home / "airflow"
-    defaults = {
+    inherited = {name: value for name, value in os.environ.items() if not name.startswith("AIRFLOW_")}
+    return inherited | {
         "AIRFLOW_HOME": str(airflow_home),
         "AIRFLOW__CORE__DAGS_FOLDER": str(Path(__file__).resolve().parent.parent / "dags"),
         "AIRFLOW__CORE__LOAD_EXAMPLES": "False",
@@ -38,7 +40,6 @@ def environment(home: Path) -> dict[str, str]:
         "AIRFLOW__API__HOST": "127.0.0.1",
         "AIRFLOW__USAGE_DATA_COLLECTION__ENABLED": "False",
     }
-    return {name: os.environ.get(name, value) for name, value in defaults.items()}
 
 
 def migrate(home: Path) -> None:
@@ -75,7 +76,7 @@ def run_dags(home: Path, dag_ids: Sequence[str], *, settings: Mapping[str, str])
 def _run(command: Sequence[str], *, home: Path, settings: Mapping[str, str], timeout_s: float) -> str:
     done = subprocess.run(  # noqa: S603  our own interpreter with fixed arguments
         command,
-        env={**os.environ, **environment(home), **settings},
+        env={**environment(home), **settings},
         capture_output=True,
         text=True,
         timeout=timeout_s,

@@ -2,16 +2,19 @@
 
 A value comes from ``OUTWATCH_<FIELD>`` in the environment (``__`` steps into a group, as in
 ``OUTWATCH_RULES__GATHERING_MIN_PEOPLE``), else from ``outwatch.toml`` in the working directory or
-at ``OUTWATCH_CONFIG``, else from the default below. Belongs here: names, defaults, checks. Not
-here: anything built from them (``pipeline/wiring.py``).
+at ``OUTWATCH_CONFIG``, else from the default below. A name that is no setting is an error wherever
+it stands. Belongs here: names, defaults, checks. Not here: anything built from them
+(``pipeline/wiring.py``).
 """
 
 from __future__ import annotations
 
 import os
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
@@ -19,10 +22,17 @@ from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
     SettingsConfigDict,
+    SettingsError,
     TomlConfigSettingsSource,
 )
 
 from outwatch.domain.errors import ConfigInvalid
+
+_PREFIX = "OUTWATCH_"
+_NO_SETTINGS = ("OUTWATCH_TEST_", "OUTWATCH_CRASH_ROUNDS", "OUTWATCH_GROUND_CASES")
+"""Variables that start so steer the tests alone."""
+_SECRET_WORDS = ("secret", "password", "key", "token", "url")
+"""A field with one of these in its name may hold a secret: a URL carries its password or token."""
 
 
 class _Group(BaseModel):
@@ -57,7 +67,7 @@ class IngestSettings(_Group):
     def _known_zone(cls, value: str) -> str:
         try:
             ZoneInfo(value)
-        except (ZoneInfoNotFoundError, ValueError) as error:
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:  # OSError: "Asia" is a folder
             raise ValueError(f"{value!r} is not an IANA time zone such as Asia/Karachi") from error
         return value
 
@@ -142,10 +152,15 @@ class Settings(BaseSettings):
     """All of Outwatch's settings; from embedded to real engines is these alone."""
 
     model_config = SettingsConfigDict(
-        env_prefix="OUTWATCH_", env_nested_delimiter="__", extra="forbid", frozen=True
+        env_prefix=_PREFIX,
+        env_nested_delimiter="__",
+        extra="forbid",
+        frozen=True,
+        hide_input_in_errors=True,  # else a traceback shows what a misspelt secret was set to
     )
 
     config: Path | None = None
+    """The settings file, from the environment only; it must exist where it is named."""
     home: Path = Path(".outwatch")
     store_url: str = ""
     database_url: SecretStr = SecretStr("")
@@ -170,8 +185,8 @@ class Settings(BaseSettings):
         file_secret_settings: PydanticBaseSettingsSource,
     ) -> tuple[PydanticBaseSettingsSource, ...]:
         """Read arguments first, then the environment, then the one settings file."""
-        toml = Path(os.environ.get("OUTWATCH_CONFIG", "outwatch.toml"))
-        return init_settings, env_settings, TomlConfigSettingsSource(settings_cls, toml_file=toml)
+        toml = TomlConfigSettingsSource(settings_cls, toml_file=_settings_file())
+        return init_settings, env_settings, toml
 
     @property
     def home_dir(self) -> Path:
@@ -181,7 +196,7 @@ class Settings(BaseSettings):
     @property
     def resolved_store_url(self) -> str:
         """Return the object store's URL, the embedded default where none is set."""
-        return self.store_url or f"file://{self.home_dir / 'store'}"
+        return self.store_url or (self.home_dir / "store").as_uri()
 
     @property
     def resolved_database_url(self) -> str:
@@ -193,15 +208,62 @@ def load_settings(**overrides: object) -> Settings:
     """Read the settings.
 
     Raises:
-        ConfigInvalid: a setting is unknown or out of range; the message names each one.
+        ConfigInvalid: a setting is unknown or out of range, or the settings file cannot be read. The
+            message names each one, and never shows what may be a secret.
     """
+    _refuse_unknown(os.environ)
     try:
         return Settings(**overrides)  # type: ignore[arg-type]
     except ValidationError as error:
-        problems = "; ".join(
-            f"{'.'.join(map(str, item['loc']))}: {item['msg']} (found {item['input']!r})"
-            for item in error.errors(include_url=False)
-        )
+        problems = "; ".join(_problem(item) for item in error.errors(include_url=False))
         raise ConfigInvalid(f"settings: {problems}") from error
+    except SettingsError as error:
+        raise ConfigInvalid(f'environment: {error}; lists and groups are JSON, as in ["log"]') from error
     except (OSError, ValueError) as error:
         raise ConfigInvalid(f"settings file cannot be read: {error}") from error
+
+
+def _settings_file() -> Path:
+    """Return the settings file, which may be absent only where it is not named."""
+    named = os.environ.get("OUTWATCH_CONFIG")
+    if not named:
+        return Path("outwatch.toml")
+    path = Path(named).expanduser()
+    if not path.is_file():
+        raise ConfigInvalid(f"OUTWATCH_CONFIG={named}: no such file; correct the path or unset it")
+    return path
+
+
+def _refuse_unknown(names: Iterable[str]) -> None:
+    """Raise ``ConfigInvalid`` where a variable of the environment looks like a setting and is none."""
+    leaves = set(_leaves(Settings))
+    known = {"__".join(leaf).upper() for leaf in leaves}
+    groups = {leaf[0].upper() for leaf in leaves}
+    problems = []
+    for name in sorted(names):
+        end = name.upper().removeprefix(_PREFIX)
+        allowed = name.removeprefix(_PREFIX) in known | groups or name.startswith(_NO_SETTINGS)
+        if name.upper().startswith(_PREFIX) and not allowed:
+            near = " or ".join(_PREFIX + other for other in get_close_matches(end, sorted(known)))
+            problems.append(f"{name} is no setting: {f'did you mean {near}?' if near else 'unset it'}")
+    if problems:
+        raise ConfigInvalid(f"environment: {'; '.join(problems)}")
+
+
+def _problem(item: Mapping[str, Any]) -> str:
+    """Return one of pydantic's findings in a line, with what was found only where that is no secret."""
+    path = tuple(str(part) for part in item["loc"])
+    known = not {path[:1], path[:2]}.isdisjoint(_leaves(Settings))
+    secret = any(word in part for word in _SECRET_WORDS for part in path)
+    shown = known and not secret and isinstance(item["input"], str | int | float)
+    return f"{'.'.join(path)}: {item['msg']}" + (f" (found {item['input']!r})" if shown else "")
+
+
+def _leaves(model: type[BaseModel], *above: str) -> Iterator[tuple[str, ...]]:
+    """Yield the path of every setting: its groups, then its name."""
+    for name, field in model.model_fields.items():
+        group = field.annotation
+        if isinstance(group, type) and issubclass(group, BaseModel):
+            yield from _leaves(group, *above, name)
+        else:
+            yield (*above, name)
