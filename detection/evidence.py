@@ -126,6 +126,8 @@ def facts_of(event: Event, *, outpost: Outpost, local_zone: ZoneInfo) -> Facts:
     place = [] if point is None else [f"{point.lat_deg:.5f}, {point.lon_deg:.5f}"]
     if radius_m is not None:
         place.append(f"true place within {_length(math.ceil(radius_m))} (9 in 10)")
+    if event.fix.method == "flat_ground":
+        place.append("assumes flat ground")
     return [
         ("CAPTURED", [f"{local:%d %b %Y, %H:%M:%S} {local:%Z}", f"{event.peak_at:%d %b %Y, %H:%M:%S} UTC"]),
         ("LASTED", [f"{(end - start).total_seconds():.0f} s, {start:%H:%M:%S} to {end:%H:%M:%S}"]),

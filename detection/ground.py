@@ -70,6 +70,8 @@ class ErrorBudget:
     heading_sigma_deg: float
     tilt_sigma_deg: float
     min_depression_deg: float
+    flat_ground_sigma_m: float
+    """Of the ground's height about the take-off point's, where there is no terrain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -225,7 +227,7 @@ class GroundLocator:
                 raise _NotLocated("not georeferenced: telemetry has no height")
             if agl_m <= 0:
                 raise _NotLocated(f"not georeferenced: height {agl_m:g} m is not above the take-off point")
-            return agl_m, agl_m, self._budget.height_sigma_m
+            return agl_m, agl_m, math.hypot(self._budget.height_sigma_m, self._budget.flat_ground_sigma_m)
         ground_m = _height_at(self._terrain, point)
         if math.isnan(ground_m):
             raise _NotLocated("not georeferenced: the aircraft is outside the elevation model")

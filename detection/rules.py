@@ -52,6 +52,10 @@ LOW_QUANTILE = 0.1
 LEAST_RECALL = 0.2
 """A model that finds fewer than one in five cannot bound a count from above; no more is made up for."""
 
+SAME_PLACE_M = 4.0
+"""How far the box of one parked car moves between looks: half a car and the jitter of its edges. Not the
+error of the fix, which neighbouring looks share, and within which false boxes can be anywhere."""
+
 MakeId = Callable[[EventKind, str, datetime], str]
 
 
@@ -62,7 +66,9 @@ class Thresholds:
     gathering_min_people: int
     gathering_link_m: float
     gathering_min_duration: timedelta
+    gathering_min_confidence: float
     vehicle_min_duration: timedelta
+    vehicle_min_confidence: float
     max_gap: timedelta
     merge_gap: timedelta
     merge_distance_m: float
@@ -108,10 +114,12 @@ def find_events(
             VEHICLE: _vehicle_happenings(vehicles, watch, looks=looks, thresholds=thresholds),
             GATHERING: _gathering_happenings(groups, watch, thresholds),
         }
+        least = {VEHICLE: thresholds.vehicle_min_confidence, GATHERING: thresholds.gathering_min_confidence}
         found += [
             _event(kind, sightings, watch=watch, recall=recall, in_view=in_view)
             for kind, of_kind in happenings.items()
             for sightings in of_kind
+            if _mean_confidence(sightings) >= least[kind]
         ]
     return _with_ids(found, make_id)
 
@@ -171,8 +179,8 @@ def _without_flicker(
 ) -> list[Detection]:
     """Return the vehicles that last.
 
-    Either the track has ``MIN_LOOKS`` hits, or so many looks in a row show a vehicle there, as far as
-    the error of the fix can tell: a camera that turns breaks tracks.
+    Either the track has ``MIN_LOOKS`` hits, or so many looks in a row show a vehicle within
+    ``SAME_PLACE_M``: a camera that turns breaks tracks. Where the pose is too rough for that, none does.
     """
     if not vehicles:
         return []
@@ -182,18 +190,18 @@ def _without_flicker(
     look_of = np.array([order[vehicle.frame_index] for vehicle in vehicles])
     places_m = watch.places_m([vehicle.fix for vehicle in vehicles])
 
-    def in_a_row(vehicle: Detection, index: int) -> bool:
+    def in_a_row(index: int) -> bool:
         look = int(look_of[index])
         around = slice(*np.searchsorted(look_of, [look - MIN_LOOKS + 1, look + MIN_LOOKS]).tolist())
         away_m = np.hypot(*(places_m[around] - places_m[index]).T)
-        shown = set(look_of[around][away_m <= (vehicle.fix.error_radius_m or 0.0)].tolist())
+        shown = set(look_of[around][away_m <= SAME_PLACE_M].tolist())
         firsts = range(look - MIN_LOOKS + 1, look + 1)
         return any(shown.issuperset(range(first, first + MIN_LOOKS)) for first in firsts)
 
     return [
         vehicle
         for index, vehicle in enumerate(vehicles)
-        if (vehicle.track_id is not None and hits[vehicle.track_id] >= MIN_LOOKS) or in_a_row(vehicle, index)
+        if (vehicle.track_id is not None and hits[vehicle.track_id] >= MIN_LOOKS) or in_a_row(index)
     ]
 
 
@@ -232,6 +240,12 @@ def _happenings(
         ):
             found.append([sighting for part in parts for sighting in part])
     return found
+
+
+def _mean_confidence(sightings: Sequence[Sighting]) -> float:
+    """Return the mean confidence of everything that the sightings show."""
+    confidences = [member.confidence for sighting in sightings for member in sighting.members]
+    return math.fsum(confidences) / len(confidences)
 
 
 def _event(

@@ -101,6 +101,9 @@ class GroundSettings(_Group):
     """Gimbal pitch and roll."""
     min_depression_deg: float = Field(default=15.0, ge=5, lt=90)
     """Flatter rays give no point: one degree of pitch moves them too far (DESIGN, section 5)."""
+    flat_ground_sigma_m: float = Field(default=3.0, ge=0)
+    """Without a DEM the ground is taken as level: the relief of a valley floor within some hundred
+    metres. In hills set a DEM."""
 
 
 class RuleSettings(_Group):
@@ -113,6 +116,11 @@ class RuleSettings(_Group):
     gathering_min_duration: timedelta = timedelta(seconds=15)
     vehicle_min_duration: timedelta = timedelta(seconds=2)
     """A vehicle seen in fewer looks than fit in this is not yet claimed."""
+    gathering_min_confidence: float = Field(default=0.3, ge=0, le=1)
+    """Mean confidence of the people seen, below which there is no event. Hardly above the detector's
+    own: a false crowd must already agree on eight boxes in many looks."""
+    vehicle_min_confidence: float = Field(default=0.4, ge=0, le=1)
+    """The same of vehicles: one warm rock is enough for a false one, so more is asked of each."""
     max_gap: timedelta = timedelta(seconds=5)
     """A camera may look away, or a detector miss, for so long without ending an event."""
     merge_gap: timedelta = timedelta(minutes=2)

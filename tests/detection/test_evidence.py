@@ -113,10 +113,19 @@ def test_facts_hold_both_clocks_place_error_and_confidence() -> None:
         "CAPTURED": ["15 Mar 2026, 01:30:05 PKT", "14 Mar 2026, 20:30:05 UTC"],
         "LASTED": ["38 s, 01:30:00 to 01:30:38"],
         "SAMPLE POST": ["85 m WNW (299°) of it", "within its 400 m watch: over 99%"],
-        "PLACE": ["33.58660, 71.44410", "true place within 6 m (9 in 10)"],
+        "PLACE": ["33.58660, 71.44410", "true place within 6 m (9 in 10)", "assumes flat ground"],
         "COUNT": ["13 together (11 to 22)", "23 in this frame"],
         "CONFIDENCE": ["0.69 of 1"],
     }
+
+
+def test_a_place_from_an_elevation_model_assumes_nothing() -> None:
+    """Only a fix on assumed ground says so."""
+    event = replace(EVENT, fix=replace(FIX, method="dem"))
+    assert dict(facts_of(event, outpost=OUTPOST, local_zone=KARACHI))["PLACE"] == [
+        "33.58660, 71.44410",
+        "true place within 6 m (9 in 10)",
+    ]
 
 
 def test_an_event_inside_an_outpost_has_no_direction() -> None:

@@ -18,7 +18,7 @@ import shapely
 
 from detection.ground import ErrorBudget, GroundLocator, LocatedBox
 from detection.terrain import DemTerrain, FlatTerrain
-from outwatch.domain.geometry import LocalFrame
+from outwatch.domain.geometry import CHI2_2DOF_P90, LocalFrame
 from outwatch.domain.ports import Terrain
 from outwatch.domain.types import Camera, GeoPoint, Modality, TelemetrySample
 
@@ -31,6 +31,7 @@ BUDGET = ErrorBudget(
     heading_sigma_deg=2.5,
     tilt_sigma_deg=0.7,
     min_depression_deg=15.0,
+    flat_ground_sigma_m=3.0,
 )
 CAMERA = Camera("XT2 25 mm", Modality.THERMAL, hfov_deg=24.56, hfov_sigma_deg=0.5, source="data sheet")
 WIDTH, HEIGHT = 640, 512
@@ -196,7 +197,10 @@ def test_stated_radius_holds_the_truth_nine_times_in_ten(pitch: float) -> None:
         pose = replace(
             POSE,
             point=GeoPoint(float(lat), float(lon)),
-            height_agl_m=100 + rng.normal(0, BUDGET.height_sigma_m),
+            # A ground that is higher by so much is the same as a camera that is lower.
+            height_agl_m=100
+            + rng.normal(0, BUDGET.height_sigma_m)
+            + rng.normal(0, BUDGET.flat_ground_sigma_m),
             heading_deg=rng.normal(0, BUDGET.heading_sigma_deg),
             pitch_deg=pitch + rng.normal(0, BUDGET.tilt_sigma_deg),
             roll_deg=rng.normal(0, BUDGET.tilt_sigma_deg),
@@ -226,6 +230,20 @@ def test_error_grows_with_distance_and_points_along_the_view() -> None:
     assert flat.error_ellipse is not None
     assert flat.error_radius_m > 3 * steep.error_radius_m
     assert flat.error_ellipse.orientation_deg == pytest.approx(70, abs=1)
+
+
+def test_only_a_ground_that_is_taken_as_level_adds_its_relief_to_the_error() -> None:
+    """At 45 degrees a metre of relief is a metre along the view; with a terrain it is not asked about."""
+    sure = ErrorBudget(0.0, 0.0, 0.0, 0.0, 15.0, flat_ground_sigma_m=20.0)
+    camera = replace(CAMERA, hfov_sigma_deg=0.0)
+    (plane,) = locate(budget=sure, camera=camera)
+    (rough,) = locate(budget=sure, camera=camera, terrain=FlatTerrain(1000.0))
+    (level,) = locate(
+        budget=replace(sure, flat_ground_sigma_m=0.0), camera=camera, terrain=FlatTerrain(1000.0)
+    )
+
+    assert plane.fix.error_radius_m == pytest.approx(20.0 * math.sqrt(CHI2_2DOF_P90), rel=0.02)
+    assert rough.fix.error_radius_m == level.fix.error_radius_m
 
 
 def test_flat_terrain_agrees_with_the_plane() -> None:

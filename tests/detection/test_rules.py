@@ -267,6 +267,27 @@ def test_a_moving_vehicle_counts_by_its_track() -> None:
     assert events([replace(car, track_id=None) for car in driving]) == []
 
 
+def test_boxes_that_jump_within_the_error_of_the_fix_are_no_vehicle() -> None:
+    """A false box a look, each some metres from the last, is none, however rough the fix is."""
+    jumping = [seen(look, 12.0 * (look % 3), 50.0, label="car", radius_m=40.0) for look in range(60)]
+    parked = [seen(look, 1.5 * (look % 3), 50.0, label="car", radius_m=40.0) for look in range(60)]
+
+    assert events(jumping) == []
+    assert len(events(parked)) == 1
+
+
+@pytest.mark.parametrize(
+    ("confidence", "expected"), [(0.29, []), (0.35, [GATHERING]), (0.45, [VEHICLE, GATHERING])]
+)
+def test_things_of_too_little_confidence_raise_nothing(confidence: float, expected: list[EventKind]) -> None:
+    """More is asked of a vehicle than of each of many people."""
+    people = [person for look in range(41) for person in crowd(look, 10)]
+    cars = [seen(look, -50, 0, label="car", track_id=1) for look in range(41)]
+    found = events([replace(thing, confidence=confidence) for thing in people + cars])
+
+    assert {event.kind for event in found} == set(expected)
+
+
 def test_a_vehicle_that_stays_too_short_is_none() -> None:
     """Three looks in one and a half seconds are not yet two seconds."""
     assert events([seen(look, 0, 50, label="car", track_id=1) for look in range(4)]) == []
@@ -338,7 +359,7 @@ def real_events(name: str, *, missed: float = 0.0, false_boxes: float = 0.0, see
     lat, lon, height_m, heading_deg, pitch_deg = POSES[name]
     pose = TelemetrySample(0.0, None, GeoPoint(lat, lon), height_m, heading_deg, pitch_deg, 0.0)
     camera = Camera("DJI XT2 25 mm", Modality.THERMAL, 24.56, 0.5, "640 px of 17 um behind 25 mm")
-    locator = GroundLocator(None, ErrorBudget(2.5, 2.0, 2.5, 0.7, 15.0))
+    locator = GroundLocator(None, ErrorBudget(2.5, 2.0, 2.5, 0.7, 15.0, 3.0))
     footprint, _ = locator.footprint(pose, camera, width_px=640, height_px=512)
     rng = np.random.default_rng(seed)
     detections: list[Detection] = []
