@@ -1,8 +1,12 @@
 """What the decoding child does to itself before it sees a byte of footage, and how it speaks.
 
 Belongs here: limits, namespaces, the ban on opening files, and the framed messages, which both ends
-need. Not here: starting and reading the child (``sandbox.py``), and video (``container.py``). The
-child pays for each import, so there is only the standard library.
+need. Not here: the filter of system calls (``seccomp.py``), starting and reading the child
+(``sandbox.py``), and video (``container.py``). The child pays for each import, so there is only the
+standard library.
+
+Not prevented: all other system calls, so a bug of the kernel may be within reach; and where the kernel
+lacks a part, what that part forbids (``outwatch doctor`` names the parts that hold).
 """
 
 from __future__ import annotations
@@ -16,6 +20,8 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import IO, Any
+
+from ingest.seccomp import keep_to_itself
 
 HEADER = struct.Struct("<cI")
 """What precedes every message: its kind and the length of its payload in bytes."""
@@ -74,7 +80,10 @@ def confine(limits: Limits, *, parent_pid: int) -> tuple[str, ...]:
     own = _CLONE_NEWNET | _CLONE_NEWIPC
     if libc.unshare(_CLONE_NEWUSER | own) == 0 or libc.unshare(own) == 0:
         holds.append("no_network")
-    return (*holds, *_seal(libc))
+    holds += _seal(libc)
+    if keep_to_itself(libc):
+        holds += ["starts_no_process", "signals_no_process"]
+    return tuple(holds)
 
 
 def _seal(libc: ctypes.CDLL) -> tuple[str, ...]:

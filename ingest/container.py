@@ -36,6 +36,10 @@ MAX_THREADS = 4
 """Each decoding thread holds frames of its own, and memory is limited."""
 MAX_SUBTITLE_BYTES = 32 << 20
 """Text of one subtitle track; the longest sample has 4 MB."""
+TS_PACKETS = ((0, 188), (4, 192), (0, 204))
+"""Where the first sync byte of an MPEG transport stream lies and how far the next: plain packets, with a
+timestamp in front, with error correction behind (ISO 13818-1; ETSI EN 300 744; Blu-ray)."""
+_HEAD_BYTES = 256
 MAX_GAPS = 1000
 GAP_MIN_S, GAP_INTERVALS = 0.5, 3.0
 """A hole in the timestamps is longer than both: cameras drop single frames, and thermal ones hold
@@ -88,7 +92,7 @@ def open_video(file: IO[bytes], *, limits: Limits) -> tuple[av.container.InputCo
     Raises:
         RefusedError: the container, codec or frame size is not allowed, or there is no video in it.
     """
-    head = file.read(16)
+    head = file.read(_HEAD_BYTES)
     file.seek(0)
     try:
         container = av.open(
@@ -271,7 +275,7 @@ def _not_opened(head: bytes, error: Any) -> RefusedError:
         head[4:8] in {b"ftyp", b"moov", b"mdat", b"wide", b"free", b"skip"}
         or head[:4] in {b"\x1aE\xdf\xa3", b"\x00\x00\x01\xba"}
         or (head[:4] == b"RIFF" and head[8:12] == b"AVI ")
-        or head[:1] == b"G"
+        or any(head[at : at + 1] == b"G" == head[at + step : at + step + 1] for at, step in TS_PACKETS)
     )
     if begins_as_video:
         return RefusedError(

@@ -34,7 +34,7 @@ log = structlog.get_logger()
 
 MAX_TEXT_BYTES = 64 << 20
 """Longest report: one with an embedded subtitle track, of which the longest sample has 4 MB."""
-LAST_WORDS_BYTES = 16 << 10
+LAST_WORDS_BYTES = 4 << 10
 PIPE_BYTES = 1 << 20
 """The largest pipe Linux gives an unprivileged process: a frame passes in few turns."""
 
@@ -67,7 +67,7 @@ def isolation(limits: Limits) -> tuple[str, ...]:
 def _exchange(
     file: int, *, name: str, task: Mapping[str, object], limits: Limits
 ) -> Iterator[tuple[bytes, memoryview]]:
-    with _child(file, task=task, limits=limits) as process:
+    with _child(file, task=task, limits=limits) as (process, errors):
         assert process.stdout is not None  # noqa: S101 - for the type checker: stdout=PIPE
         pipe = _Pipe(process.stdout.fileno(), name=name, limits=limits)
         while (message := pipe.message()) is not None:
@@ -78,8 +78,11 @@ def _exchange(
                 yield kind, payload
             if kind == REPORT:
                 return
-        process.wait(timeout=limits.silence_s)
-        raise _died(name, process, limits)
+        try:
+            returncode = process.wait(timeout=limits.silence_s)
+        except subprocess.TimeoutExpired as error:
+            raise _senseless(name) from error
+        raise _died(name, returncode, last_words=_last_words(errors), limits=limits)
 
 
 @contextmanager
@@ -103,18 +106,54 @@ def _opened(path: Path) -> Iterator[int]:
 
 
 @contextmanager
-def _child(file: int, *, task: Mapping[str, object], limits: Limits) -> Iterator[subprocess.Popen[bytes]]:
+def _child(
+    file: int, *, task: Mapping[str, object], limits: Limits
+) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
+    """Start the child; give it and the descriptor of what it writes as errors; end and reap it."""
+    with _error_pipe() as (errors, errors_in):
+        process = _started(file, errors_in, task=task, limits=limits)
+        try:
+            yield process, errors
+        finally:
+            process.kill()
+            process.wait()
+            if process.stdout is not None:
+                process.stdout.close()
+
+
+@contextmanager
+def _error_pipe() -> Iterator[tuple[int, int]]:
+    """Open a pipe that keeps the first 64 kB and drops the rest, as nobody reads it while the child runs."""
+    read, write = os.pipe2(os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        yield read, write
+    finally:
+        os.close(read)
+        os.close(write)
+
+
+def _last_words(errors: int) -> str:
+    try:
+        data = os.read(errors, PIPE_BYTES)
+    except BlockingIOError:  # it wrote none
+        return ""
+    return data[-LAST_WORDS_BYTES:].decode(errors="replace")
+
+
+def _started(
+    file: int, errors: int, *, task: Mapping[str, object], limits: Limits
+) -> subprocess.Popen[bytes]:
     request = {**task, "limits": asdict(limits), "parent_pid": os.getpid()}
     # In memory, as a list of frames outgrows an argument (128 KiB) and a pipe.
     with os.fdopen(os.memfd_create("request"), "w+b", buffering=0) as note:
         note.write(json.dumps(request).encode())
         note.seek(0)
-        process = subprocess.Popen(  # noqa: S603 - our own interpreter and module, arguments as a list
+        return subprocess.Popen(  # noqa: S603 - our own interpreter and module, arguments as a list
             [sys.executable, "-P", "-s", "-B", "-m", "ingest.decoder", str(note.fileno())],
             pass_fds=(note.fileno(),),
             stdin=file,
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=errors,
             cwd="/",
             env={
                 "PYTHONPATH": str(Path(__file__).resolve().parent.parent),
@@ -124,14 +163,6 @@ def _child(file: int, *, task: Mapping[str, object], limits: Limits) -> Iterator
                 "MALLOC_ARENA_MAX": "2",
             },
         )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-        for pipe in (process.stdout, process.stderr):
-            if pipe is not None:
-                pipe.close()
 
 
 class _Pipe:
@@ -150,9 +181,7 @@ class _Pipe:
             return None
         kind, length = HEADER.unpack(header)
         if kind not in {FRAME, REPORT, REFUSAL, BEAT} or length > self._max_bytes:
-            raise CorruptClip(
-                f"{self._name} broke the decoder, which no longer speaks sense: do not use the file"
-            )
+            raise _senseless(self._name)
         payload = self._read(length)
         return None if payload is None else (kind, payload)
 
@@ -189,12 +218,14 @@ def _refused(name: str, payload: memoryview) -> PermanentError:
     return (UnsupportedFormat if kind == "unsupported" else CorruptClip)(f"{name}: {line}")
 
 
-def _died(name: str, process: subprocess.Popen[bytes], limits: Limits) -> CorruptClip:
+def _senseless(name: str) -> CorruptClip:
+    return CorruptClip(f"{name} broke the decoder, which no longer speaks sense: do not use the file")
+
+
+def _died(name: str, returncode: int, *, last_words: str, limits: Limits) -> CorruptClip:
     """Return the error for a child that ended without a word; its last lines go to the log."""
-    returncode = process.returncode
     number = -returncode
-    last_words = process.stderr.read(LAST_WORDS_BYTES) if process.stderr else b""
-    log.warning("decoder_died", file=name, returncode=returncode, stderr=last_words.decode(errors="replace"))
+    log.warning("decoder_died", file=name, returncode=returncode, stderr=last_words)
     if number == signal.SIGXCPU:
         why = f"needs more than {limits.cpu_s} s of processor time: raise decoder_cpu_s or cut the clip"
     elif number == signal.SIGKILL:

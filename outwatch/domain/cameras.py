@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import difflib
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from outwatch.domain.errors import ConfigInvalid
@@ -34,6 +35,11 @@ EQUIVALENT_SIGMA_DEG = 4.0
 EQUIVALENT_RANGE_MM = (18.0, 200.0)
 """35 mm equivalents for which the pinhole formula holds: shorter are fisheyes of FPV aircraft, or true
 focal lengths taken for equivalents; longer are digital zoom."""
+SUPER_RESOLUTION = 2
+"""Thermal cameras may record at this many times the sensor's pixels each way, over the same angle."""
+ASPECT_TOLERANCE = 0.03
+"""Share by which a frame's aspect ratio may differ from the sensor's: codecs round sizes to 16 pixels,
+2.5 % of a width of 640."""
 AMBIGUOUS_DEG = 1.0
 """Lenses of one focal length that differ by more than this cannot be told apart, so none is chosen."""
 
@@ -44,8 +50,8 @@ class _Entry:
 
     name: str
     modality: Modality
-    width_px: int
-    """Width of the sensor in pixels; of use for thermal cameras only."""
+    size_px: tuple[int, int] | None
+    """The sensor's, which thermal cameras record whole; of RGB ones the video mode decides, so None."""
     sensor_width_mm: float
     focal_length_mm: float
     published_hfov_deg: float
@@ -90,7 +96,7 @@ def _thermal(
     return _Entry(
         name=name,
         modality=Modality.THERMAL,
-        width_px=size_px[0],
+        size_px=size_px,
         sensor_width_mm=size_px[0] * pitch_um / 1000,
         focal_length_mm=focal_length_mm,
         published_hfov_deg=published_deg,
@@ -104,7 +110,7 @@ def _rgb(name: str, *, equivalent_mm: float, dfov_deg: float, aspect: tuple[int,
     return _Entry(
         name=name,
         modality=Modality.RGB,
-        width_px=0,
+        size_px=None,
         sensor_width_mm=_equivalent_width_mm(aspect),
         focal_length_mm=equivalent_mm,
         published_hfov_deg=_horizontal_deg(dfov_deg, aspect=aspect),
@@ -155,9 +161,13 @@ def camera_named(name: str) -> Camera:
     Raises:
         ConfigInvalid: no camera has that name; the message lists the nearest, or all.
     """
+    return _camera(_entry_named(name))
+
+
+def _entry_named(name: str) -> _Entry:
     entries = {_plain(entry.name): entry for entry in _TABLE}
     if (entry := entries.get(_plain(name))) is not None:
-        return _camera(entry)
+        return entry
     near = difflib.get_close_matches(_plain(name), entries, n=4, cutoff=0.4)
     names = ", ".join(repr(entries[key].name) for key in near or entries)
     raise ConfigInvalid(f"camera {name!r} is not in the camera table; expected one such as {names}")
@@ -169,7 +179,8 @@ def resolve_camera(
     """Return the camera of a clip, or None where nothing says which it is.
 
     A declared name wins. A thermal clip is matched by sensor size and focal length, unless lenses of
-    that length differ in angle. An RGB clip's focal length is read as a 35 mm equivalent.
+    that length differ in angle. An RGB clip's focal length is read as a 35 mm equivalent, unless its
+    frames have the size of a thermal sensor: a thermal picture in false colours is taken for RGB.
 
     Args:
         name: as declared by the operator or a manifest.
@@ -179,28 +190,47 @@ def resolve_camera(
         focal_length_mm: as the telemetry says it, in millimetres (not in tenths).
 
     Raises:
-        ConfigInvalid: the declared name is unknown.
+        ConfigInvalid: the declared name is unknown, or its sensor is of another shape than the frames.
     """
+    size_px = width_px, height_px
     if name is not None:
-        return camera_named(name)
+        return _camera(_of_shape(_entry_named(name), size_px=size_px))
     if focal_length_mm is None or not math.isfinite(focal_length_mm):
         return None
+    # Another size than a sensor's or its super-resolution is a crop, a mosaic or a blend.
+    thermal = [entry for entry in _TABLE if size_px in _recorded_sizes_px(entry)]
     if modality is Modality.THERMAL:
-        return _thermal_camera(focal_length_mm, size_px=(width_px, height_px))
-    return _equivalent_camera(focal_length_mm)
+        return _thermal_camera(focal_length_mm, entries=thermal)
+    return None if thermal else _equivalent_camera(focal_length_mm)
 
 
-def _thermal_camera(focal_length_mm: float, *, size_px: tuple[int, int]) -> Camera | None:
-    width_px, height_px = size_px
-    # All thermal sensors of the table are 5:4; another shape is a crop, a mosaic or a blend.
-    if width_px * 4 != height_px * 5:
-        return None
+def _recorded_sizes_px(entry: _Entry) -> tuple[tuple[int, int], ...]:
+    if entry.size_px is None:
+        return ()
+    width_px, height_px = entry.size_px
+    return (width_px, height_px), (SUPER_RESOLUTION * width_px, SUPER_RESOLUTION * height_px)
+
+
+def _of_shape(entry: _Entry, *, size_px: tuple[int, int]) -> _Entry:
+    """Return the entry if its sensor, where known, has the aspect ratio of the frames."""
+    if entry.size_px is None:
+        return entry
+    (width_px, height_px), (sensor_width_px, sensor_height_px) = size_px, entry.size_px
+    ratio = (width_px * sensor_height_px) / (height_px * sensor_width_px)
+    if abs(ratio - 1) > ASPECT_TOLERANCE:
+        raise ConfigInvalid(
+            f"camera {entry.name!r} has a sensor of {sensor_width_px}x{sensor_height_px} but the clip's frames"
+            f" are {width_px}x{height_px}, of another shape: name the camera that took the clip, or hand in"
+            " the original recording if it was cropped"
+        )
+    return entry
+
+
+def _thermal_camera(focal_length_mm: float, *, entries: Sequence[_Entry]) -> Camera | None:
     matches = [
         _camera(entry)
-        for entry in _TABLE
-        if entry.modality is Modality.THERMAL
-        and entry.width_px == width_px
-        and any(
+        for entry in entries
+        if any(
             known_mm is not None and abs(known_mm - focal_length_mm) <= FOCAL_MATCH_MM
             for known_mm in (entry.focal_length_mm, entry.equivalent_mm)
         )

@@ -92,8 +92,13 @@ def _features(data: object, *, faults: _Faults) -> list[tuple[int, object]]:
 
 def _check_crs(crs: object, *, faults: _Faults) -> None:
     # RFC 7946 dropped "crs", yet GIS tools still write it, and a projected one moves every outpost.
-    if crs is not None and not str(crs).lower().rstrip("'}").endswith(_WGS84_NAMES):
-        faults.add("crs", expected="none (GeoJSON is WGS 84; export as EPSG:4326)", found=crs)
+    if crs is None:
+        return
+    properties = crs.get("properties") if isinstance(crs, Mapping) else None
+    name = properties.get("name") if isinstance(properties, Mapping) else None
+    if not isinstance(name, str) or not name.strip().lower().endswith(_WGS84_NAMES):
+        expected = "none, or a name of WGS 84 (export as EPSG:4326)"
+        faults.add("crs", expected=expected, found=crs if name is None else name)
 
 
 def _outpost(feature: object, *, index: int, seen: dict[str, int], faults: _Faults) -> Outpost | None:

@@ -74,7 +74,46 @@ def test_a_lens_that_cannot_be_told_gives_no_camera(focal_length_mm: float | Non
 def test_a_thermal_crop_gives_no_camera() -> None:
     """Only the sensor's own shape says how wide the picture is."""
     assert resolve(size_px=(640, 480), focal_length_mm=25.0) is None
-    assert resolve(size_px=(1280, 1024), focal_length_mm=25.0) is None
+    assert resolve(size_px=(960, 768), focal_length_mm=25.0) is None
+
+
+@pytest.mark.parametrize(
+    ("size_px", "focal_length_mm", "name"),
+    [
+        ((1280, 1024), 25.0, "DJI XT2 25 mm"),
+        ((1280, 1024), 24.0, "DJI Zenmuse H30T thermal"),
+        ((2560, 2048), 24.0, "DJI Zenmuse H30T thermal"),
+    ],
+)
+def test_super_resolution_shows_the_same_angle(
+    size_px: tuple[int, int], focal_length_mm: float, name: str
+) -> None:
+    """Twice the pixels each way are the same sensor behind the same lens."""
+    assert resolve(size_px=size_px, focal_length_mm=focal_length_mm) == camera_named(name)
+
+
+@pytest.mark.parametrize("size_px", [(640, 512), (1280, 1024)])
+def test_false_colours_are_no_rgb_camera(size_px: tuple[int, int]) -> None:
+    """A coloured picture of a thermal sensor's size is no RGB one, so its focal length is no equivalent."""
+    assert resolve(modality=Modality.RGB, size_px=size_px, focal_length_mm=25.0) is None
+    assert resolve(modality=Modality.RGB, size_px=(1280, 720), focal_length_mm=25.0) is not None
+
+
+@pytest.mark.parametrize(
+    ("size_px", "taken"), [((640, 512), True), ((640, 528), False), ((656, 512), True), ((640, 480), False)]
+)
+def test_declared_camera_must_have_the_shape_of_the_frames(size_px: tuple[int, int], taken: bool) -> None:
+    """A name that cannot be the clip's is refused with both shapes; a codec's rounding is not."""
+    if taken:
+        assert resolve(name="XT2 25 mm", size_px=size_px) == camera_named("XT2 25 mm")
+    else:
+        with pytest.raises(ConfigInvalid, match=rf"'DJI XT2 25 mm'.*640x512.*{size_px[0]}x{size_px[1]}"):
+            resolve(name="XT2 25 mm", size_px=size_px)
+
+
+def test_declared_rgb_camera_may_record_any_shape() -> None:
+    """The video mode, not the sensor, decides an RGB frame's shape."""
+    assert resolve(name="Mavic 3 wide", modality=Modality.RGB, size_px=(3840, 2160)) is not None
 
 
 def test_twins_with_one_lens_are_one_camera() -> None:

@@ -179,15 +179,31 @@ def test_what_is_not_a_feature_collection_is_refused(data: object, found: str) -
     assert found in str(caught.value)
 
 
-def test_a_projected_file_is_refused() -> None:
-    """RFC 7946 knows WGS 84 only; the names of WGS 84 that older tools write are taken."""
-    for crs, refused in [("EPSG:32642", True), ("urn:ogc:def:crs:OGC:1.3:CRS84", False)]:
-        data = collection(feature()) | {"crs": {"type": "name", "properties": {"name": crs}}}
-        if refused:
-            with pytest.raises(ConfigInvalid, match="export as EPSG:4326"):
-                parse_outposts(data, source="f")
-        else:
-            assert len(parse_outposts(data, source="f")) == 1
+@pytest.mark.parametrize("name", ["urn:ogc:def:crs:OGC:1.3:CRS84", "EPSG:4326", "urn:ogc:def:crs:EPSG::4326"])
+def test_wgs84_by_its_names_is_taken(name: str) -> None:
+    """The names of WGS 84 that older tools write are taken, in any order of keys."""
+    for crs in (
+        {"type": "name", "properties": {"name": name}},
+        {"properties": {"name": name, "note": "x"}, "type": "name"},
+    ):
+        assert len(parse_outposts(collection(feature()) | {"crs": crs}, source="f")) == 1
+
+
+@pytest.mark.parametrize(
+    "crs",
+    [
+        {"type": "name", "properties": {"name": "EPSG:32642"}},
+        {"type": "name", "properties": {"name": "EPSG:32642", "note": "EPSG:4326"}},
+        {"type": "link", "properties": {"href": "EPSG:4326"}},
+        {"properties": None, "type": "EPSG:4326"},
+        "EPSG:4326",
+        [],
+    ],
+)
+def test_a_projected_file_is_refused(crs: object) -> None:
+    """RFC 7946 knows WGS 84 only; what names no CRS in the way of GeoJSON 2008 is refused too."""
+    with pytest.raises(ConfigInvalid, match="export as EPSG:4326"):
+        parse_outposts(collection(feature()) | {"crs": crs}, source="f")
 
 
 names = st.text(
