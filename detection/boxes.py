@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
-from detection.labels import LABELS
+from detection.labels import LABELS, group_of
 from outwatch.domain.types import Box, Image
 
 Floats = npt.NDArray[np.floating[Any]]
@@ -22,7 +22,7 @@ Floats = npt.NDArray[np.floating[Any]]
 MAX_BOXES = 300
 """Most boxes kept per frame: Ultralytics' and COCO-scale practice, far above any labelled frame here."""
 NMS_IOU = 0.5
-"""Boxes of one label that overlap more than this are one thing. Of the 13,037 true boxes of the
+"""Boxes of one group that overlap more than this are one thing. Of the 13,037 true boxes of the
 thermal training flights 6 overlap another of their label by more, all of them bicycles; at
 Ultralytics' default of 0.7 each gathering would count some people twice (precision for people 0.77
 instead of 0.84 there, at the same recall)."""
@@ -113,8 +113,8 @@ class Letterbox:
         return np.asarray((boxes_xyxy_px - shift_px) / self.scale)
 
 
-def suppress(boxes_xyxy_px: Floats, confidences: Floats, label_ids: npt.NDArray[np.int64]) -> list[int]:
-    """Return the indices that greedy non-maximum suppression per label keeps, most confident first."""
+def suppress(boxes_xyxy_px: Floats, confidences: Floats, group_ids: npt.NDArray[np.int64]) -> list[int]:
+    """Return the indices that greedy non-maximum suppression per group keeps, most confident first."""
     if not len(boxes_xyxy_px):
         return []
     boxes_xywh_px = np.concatenate(
@@ -123,7 +123,7 @@ def suppress(boxes_xyxy_px: Floats, confidences: Floats, label_ids: npt.NDArray[
     kept = cv2.dnn.NMSBoxesBatched(
         boxes_xywh_px.tolist(),
         confidences.tolist(),
-        label_ids.tolist(),
+        group_ids.tolist(),
         score_threshold=0.0,
         nms_threshold=NMS_IOU,
     )
@@ -140,8 +140,7 @@ def select_boxes(
 ) -> list[Box]:
     """Return the boxes worth keeping: clipped to the image, one for each thing, most confident first.
 
-    Suppression is per label, not per class: a lorry that a COCO model calls both truck and bus is
-    one ``other_vehicle``.
+    Suppression is per group, not per class: a lorry that a model calls truck, bus and car is one vehicle.
 
     Args:
         boxes_xyxy_px: candidates (n, 4) in pixels of the image.
@@ -153,7 +152,8 @@ def select_boxes(
     label_ids = np.array([-1 if label is None else LABELS.index(label) for label in class_labels])[class_ids]
     boxes: Floats = np.clip(boxes_xyxy_px, 0, np.array(image_size_px * 2))
     usable = np.flatnonzero((label_ids >= 0) & (boxes[:, 2] > boxes[:, 0]) & (boxes[:, 3] > boxes[:, 1]))
-    kept = usable[suppress(boxes[usable], confidences[usable], label_ids[usable])]
+    group_ids = np.array([LABELS.index(group_of(label)) for label in LABELS])[label_ids[usable]]
+    kept = usable[suppress(boxes[usable], confidences[usable], group_ids)]
     return [Box(LABELS[label_ids[i]], float(confidences[i]), tuple(boxes[i].tolist())) for i in kept]
 
 

@@ -6,9 +6,9 @@ where frames come from, and anything that decides (``rules.py``).
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import timedelta
 from itertools import islice
 
@@ -68,7 +68,7 @@ def detect_clip(
         batch: frames held in memory at once.
         progress: told the seconds of the clip done so far.
     """
-    detections: list[Detection] = []
+    by_look: list[list[Detection]] = []
     looks: list[Coverage] = []
     corrupt = 0
     for group in _batched(frames, batch):
@@ -78,12 +78,30 @@ def detect_clip(
             pose = pose_at(frame.offset_s)
             looks.append(_look(frame, clip=clip, locator=locator, pose=pose))
             ids = tracker.update(frame.image, boxes)
-            detections += _place(
-                frame, boxes, ids, clip=clip, locator=locator, pose=pose, model_id=detector.model_id
+            by_look.append(
+                _place(frame, boxes, ids, clip=clip, locator=locator, pose=pose, model_id=detector.model_id)
             )
         if progress is not None:
             progress(group[-1].offset_s)
+    detections = with_first_boxes(by_look, tracker.first_boxes)
     return ClipDetections(tuple(detections), tuple(_tracks(detections, clip)), tuple(looks), corrupt)
+
+
+def with_first_boxes(
+    by_look: Sequence[Sequence[Detection]], first_boxes: Mapping[int, tuple[int, int]]
+) -> list[Detection]:
+    """Return all detections in order, with each track's number also on its first box.
+
+    Args:
+        by_look: the detections of every look, in the order of the tracker's boxes.
+        first_boxes: as ``ClipTracker.first_boxes`` gives them.
+    """
+    number_of = {box: number for number, box in first_boxes.items()}
+    return [
+        replace(detection, track_id=number_of.get((look, index), detection.track_id))
+        for look, detections in enumerate(by_look)
+        for index, detection in enumerate(detections)
+    ]
 
 
 def _batched(frames: Iterable[Frame], size: int) -> Iterator[list[Frame]]:
@@ -149,7 +167,8 @@ def _tracks(detections: Sequence[Detection], clip: Clip) -> Iterator[Track]:
         yield Track(
             clip_id=clip.id,
             id=track_id,
-            label=seen[0].label,
+            # A model wavers between the kinds of vehicle: what it said most often, first of equals.
+            label=Counter(detection.label for detection in seen).most_common(1)[0][0],
             started_at=seen[0].at,
             ended_at=seen[-1].at,
             hits=len(seen),

@@ -108,8 +108,8 @@ class _View:
         return ray_directions(poses, pixels, width_px=self.width_px, height_px=self.height_px)
 
 
-class _NotLocated(Exception):  # noqa: N818 - a reason on its way to the record, not an error
-    """Why a frame has no place on the ground."""
+class _NotLocated(Exception):
+    """Why a frame has no place on the ground: a reason on its way to the record, not an error."""
 
 
 class GroundLocator:

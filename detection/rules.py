@@ -20,6 +20,7 @@ from datetime import datetime, timedelta
 import numpy as np
 from sklearn.cluster import DBSCAN
 
+from detection.labels import PERSON, VEHICLE_LABELS
 from detection.sightings import (
     MIN_LOOKS,
     Sighting,
@@ -35,8 +36,8 @@ from outwatch.domain.types import Coverage, Detection, Event, EventKind, Outpost
 
 RULE_VERSION = "1"
 VEHICLE, GATHERING = EventKind.VEHICLE_NEAR_OUTPOST, EventKind.GATHERING_NEAR_OUTPOST
-LABELS = {VEHICLE: frozenset({"car", "other_vehicle"}), GATHERING: frozenset({"person"})}
-"""What each rule counts. A bicycle is no vehicle here: it passes every outpost all day."""
+LABELS = {VEHICLE: VEHICLE_LABELS, GATHERING: frozenset({PERSON})}
+"""What each rule counts."""
 MIN_PRESENCE = {VEHICLE: 0.5, GATHERING: 0.3}
 """Share of looks that must show it for as long as it must last. A vehicle is one thing, seen or not: more
 often than not. A group must reach its size in one look: where 70 % of people are found, a group of ten

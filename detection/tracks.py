@@ -9,15 +9,17 @@ comes from ``trackers``, to which ``supervision`` handed its own over.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import supervision as sv
 from trackers import BIoU, ByteTrackTracker
+from trackers.core.bytetrack.tracklet import ByteTrackTracklet
 
 from detection.boxes import Floats
+from detection.labels import group_of
 from outwatch.domain.types import Box, Image
 
 LOOK_WIDTH_PX = 320
@@ -119,45 +121,71 @@ class ClipTracker:
         self._to_first: Affine = np.eye(3)
         self._trackers: dict[str, ByteTrackTracker] = {}
         self._numbers: dict[tuple[str, int], int] = {}
+        self._look = -1
+        self._waiting: dict[str, list[tuple[ByteTrackTracklet, tuple[int, int]]]] = {}
+        self._first_boxes: dict[int, tuple[int, int]] = {}
+
+    @property
+    def first_boxes(self) -> Mapping[int, tuple[int, int]]:
+        """Return where each number belongs once more: the look, from 0, and the index of the box in it.
+
+        That is the box which ``update`` gave no number because it was the thing's first.
+        """
+        return self._first_boxes
 
     def update(self, image: Image, boxes: Sequence[Box]) -> list[int | None]:
         """Take the next look and return the track number of each box.
 
         Numbers count from 1 in order of appearance. A thing has none at its first look: ByteTrack
-        believes in it when it is seen again.
+        believes in it when it is seen again. Then ``first_boxes`` tells.
 
         Args:
             image: (height, width, 3) BGR uint8; every look of the clip must be passed, also empty ones.
             boxes: what the detector found in it.
         """
+        self._look += 1
         boxes_xyxy_px = np.array([box.box_xyxy_px for box in boxes], dtype=np.float64).reshape(-1, 4)
         motion = self._motion.update(image, boxes_xyxy_px)
         if motion is not None:
             self._to_first = self._to_first @ np.vstack([motion, [0.0, 0.0, 1.0]])
         steady = _move(boxes_xyxy_px, self._to_first)
         numbers: list[int | None] = [None] * len(boxes)
-        for label in sorted(self._trackers.keys() | {box.label for box in boxes}):
-            indices = [index for index, box in enumerate(boxes) if box.label == label]
+        for group in sorted(self._trackers.keys() | {group_of(box.label) for box in boxes}):
+            indices = [index for index, box in enumerate(boxes) if group_of(box.label) == group]
             confidences = np.array([boxes[index].confidence for index in indices])
-            for row, number in self._update_label(label, steady[indices], confidences).items():
-                numbers[indices[row]] = number
+            for index, number in self._update_group(group, indices, steady[indices], confidences).items():
+                numbers[index] = number
         return numbers
 
-    def _update_label(self, label: str, steady: Floats, confidences: Floats) -> dict[int, int]:
-        """Return the track numbers by row of ``steady``, (n, 4) in pixels of the first look."""
-        if label not in self._trackers:
-            self._trackers[label] = self._new_tracker()
-        # The tracker reorders its boxes: their rows travel along as data.
-        tracked = self._trackers[label].update(
-            sv.Detections(xyxy=steady, confidence=confidences, data={"row": np.arange(len(steady))})
+    def _update_group(
+        self, group: str, indices: Sequence[int], steady: Floats, confidences: Floats
+    ) -> dict[int, int]:
+        """Return the track numbers by index of box; ``steady`` is (n, 4) in pixels of the first look."""
+        tracker = self._trackers.setdefault(group, self._new_tracker())
+        # The tracker reorders its boxes: their indices travel along as data.
+        tracked = tracker.update(
+            sv.Detections(xyxy=steady, confidence=confidences, data={"index": np.array(indices, dtype=int)})
         )
-        return {
-            int(row): self._numbers.setdefault((label, int(id_)), len(self._numbers) + 1)
-            for row, id_ in sorted(
-                zip(tracked.data.get("row", ()), np.asarray(tracked.tracker_id), strict=True)
-            )
+        seen = np.asarray(tracked.data.get("index", ()), dtype=int).tolist()
+        ids = np.asarray(tracked.tracker_id).tolist()
+        numbers = {
+            index: self._numbers.setdefault((group, id_), len(self._numbers) + 1)
+            for index, id_ in sorted(zip(seen, ids, strict=True))
             if id_ >= 0
         }
+        for tracklet, box in self._waiting.get(group, ()):
+            if tracklet.tracker_id >= 0:
+                self._first_boxes[self._numbers[group, tracklet.tracker_id]] = box
+        # What began in this look stands last, in the order of its boxes; it gets its id later, or is dropped.
+        sure = {index for index, confidence in zip(indices, confidences, strict=True) if confidence >= SURE}
+        first = [
+            (self._look, index) for index, id_ in zip(seen, ids, strict=True) if id_ < 0 and index in sure
+        ]
+        begun = zip(tracker.tracks[len(tracker.tracks) - len(first) :], first, strict=True)
+        waiting = [*self._waiting.get(group, ()), *begun]
+        alive = {id(tracklet) for tracklet in tracker.tracks if tracklet.tracker_id < 0}
+        self._waiting[group] = [(tracklet, box) for tracklet, box in waiting if id(tracklet) in alive]
+        return numbers
 
     def _new_tracker(self) -> ByteTrackTracker:
         return ByteTrackTracker(

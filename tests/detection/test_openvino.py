@@ -113,6 +113,17 @@ def test_boxes_of_one_thing_are_one_box(make_model: ModelMaker) -> None:
     ]
 
 
+def test_a_vehicle_of_two_kinds_is_one_box(make_model: ModelMaker) -> None:
+    """A car and another vehicle at one place are one vehicle, by its surer name; a person there stays."""
+    candidates = [
+        CAR,
+        [33.0, 16.0, 20.0, 10.0, 0.0, 0.0, 0.0, 0.95],
+        [32.0, 16.0, 20.0, 10.0, 0.5, 0.0, 0.0, 0.0],
+    ]
+    found = OpenVinoDetector(make_model(candidates), min_confidence=0.25).detect([frame()])[0]
+    assert [box.label for box in found] == ["other_vehicle", "person"]
+
+
 def test_unsure_unknown_and_empty_boxes_are_dropped(make_model: ModelMaker) -> None:
     """Neither a faint box, nor a class without a label, nor one outside the frame is reported."""
     candidates = [

@@ -13,10 +13,13 @@ import numpy as np
 import pytest
 import shapely
 
+from detection.detect import with_first_boxes
 from detection.ground import ErrorBudget, GroundLocator
 from detection.rules import GATHERING, RULE_VERSION, VEHICLE, Thresholds, find_events
+from detection.tracks import ClipTracker
 from outwatch.domain.geometry import LocalFrame
 from outwatch.domain.types import (
+    Box,
     Camera,
     Coverage,
     Detection,
@@ -292,6 +295,24 @@ def test_a_vehicle_that_stays_too_short_is_none() -> None:
     """Three looks in one and a half seconds are not yet two seconds."""
     assert events([seen(look, 0, 50, label="car", track_id=1) for look in range(4)]) == []
     assert len(events([seen(look, 0, 50, label="car", track_id=1) for look in range(5)])) == 1
+
+
+def test_a_fast_vehicle_counts_from_its_first_look() -> None:
+    """The tracker's own numbers: five looks of a car at 12 m/s are two seconds, the unconfirmed first too."""
+    tracker, blank = ClipTracker(sample_fps=2), np.full((512, 640, 3), 90, dtype=np.uint8)
+    by_look = []
+    for look in range(5):
+        driving = seen(look, -20 + 6.0 * look, 30.0, label="other_vehicle" if look % 2 else "car")
+        left = 100 + 60.0 * look
+        (number,) = tracker.update(blank, [Box(driving.label, 0.8, (left, 200, left + 40, 220))])
+        by_look.append([replace(driving, track_id=number)])
+    as_told = [detection for detections in by_look for detection in detections]
+    whole = with_first_boxes(by_look, tracker.first_boxes)
+
+    assert [detection.track_id for detection in as_told] == [None, 1, 1, 1, 1]
+    assert [detection.track_id for detection in whole] == [1] * 5
+    assert events(as_told) == []
+    assert [event.kind for event in events(whole)] == [VEHICLE]
 
 
 def test_a_bicycle_is_no_vehicle() -> None:

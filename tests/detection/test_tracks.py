@@ -140,6 +140,28 @@ def test_labels_are_never_mixed() -> None:
     assert follow(looks) == [[None], [1], [None], [2]]
 
 
+def test_a_vehicle_is_one_thing_whatever_kind_the_model_says() -> None:
+    """A lorry that is called a car in every other look keeps its number."""
+    place = (300.0, 200.0)
+    looks = [[person(place, label=label)] for label in ("car", "other_vehicle") * 3]
+    assert follow(looks) == [[None], *[[1]] * 5]
+
+
+def test_the_first_box_of_a_thing_is_told_once_it_is_seen_again() -> None:
+    """Each number's first box is found by its index; what is never seen again, or too faint, has none."""
+    blank = np.full((512, 640, 3), 90, dtype=np.uint8)
+    tracker = ClipTracker(sample_fps=2)
+    faint, once = person((50, 400), confidence=0.27), person((600, 50))
+    car, walker = person((300, 200), label="car", side_px=40), person((100, 100))
+
+    assert tracker.update(blank, [faint, once, car]) == [None] * 3
+    assert tracker.first_boxes == {}
+    assert tracker.update(blank, [car, walker]) == [1, None]
+    assert tracker.update(blank, []) == []
+    assert tracker.update(blank, [walker, car]) == [2, 1]
+    assert tracker.first_boxes == {1: (0, 2), 2: (1, 1)}
+
+
 def test_unsure_boxes_continue_tracks_but_start_none() -> None:
     """A faint box keeps a known thing alive; alone it is not yet a thing."""
     sure, faint = person((300, 200), confidence=0.8), person((300, 200), confidence=0.27)
