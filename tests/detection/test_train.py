@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -45,7 +46,9 @@ def test_one_command_trains_exports_and_measures(
     """What comes out is a model folder that runs, knows our labels and says its measured recall."""
     pytest.importorskip("ultralytics", reason="needs the extra outwatch[ultralytics]", exc_type=ImportError)
     start = samples / "models/yolo11n_coco.pt"
-    arguments = {"--data": toy_data, "--start": start, "--out": tmp_path / "out", "--epochs": 1}
+    for stage in ("GENERAL", "CONTRAST"):
+        monkeypatch.setattr(train, stage, replace(getattr(train, stage), epochs=1))
+    arguments = {"--data": toy_data, "--start": start, "--out": tmp_path / "out"}
     monkeypatch.setattr(sys, "argv", ["train", *(str(part) for pair in arguments.items() for part in pair)])
     train.main()
     detector = OpenVinoDetector(tmp_path / "out" / train.MODEL_NAME, min_confidence=0.25)
