@@ -1,8 +1,8 @@
 """What an alert says, in English and in Urdu, so that a tired person cannot misread it.
 
-Belongs here: words. Old footage says so before anything else, every count and place carries its
-uncertainty, and every message says that no person has looked yet. Not here: how urgent an event is
-(``policy.py``) and how the words travel (the channels).
+Belongs here: words. Footage that is old, or may be, says so before anything else; every count, place and
+capture time carries its uncertainty, and every message says that no person has looked yet. Not here: how
+urgent an event is (``policy.py``) and how the words travel (the channels).
 
 Urdu runs right to left while numbers, coordinates and Latin names run left to right. Each such run is
 wrapped in a Unicode directional isolate (UAX #9, section 2.4) and each line starts with a right-to-left
@@ -11,6 +11,7 @@ mark, so that no viewer reorders "10 to 16" into "16 to 10".
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
 from zoneinfo import ZoneInfo
@@ -19,9 +20,13 @@ from outwatch.domain.ports import Message
 from outwatch.domain.types import Alert, Event, EventKind, Outpost, OutpostKind, Priority
 
 Language = Literal["en", "ur"]
+Verdict = Literal["live", "old", "perhaps old", "ahead"]
 
 CLOCK_SLACK = timedelta(minutes=5)
 """A capture time this far ahead of ours is drift between clocks; further ahead, a clock is wrong."""
+UNSURE_AFTER = timedelta(minutes=5)
+"""A capture time less certain than this is said to be so. It parts the clocks there are: telemetry is good
+to seconds, which change nothing for a control room; a file's own times are off by a time zone or a day."""
 LATE_AFTER = timedelta(minutes=5)
 """An alert that leaves later than this after it was raised says so: its words are about an older now."""
 AT_PLACE_M = 1.0
@@ -61,6 +66,45 @@ _PLACES = {
 }
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Age:
+    """How old an event is when it is told, and how sure that is.
+
+    Raises:
+        ValueError: the uncertainty is negative.
+    """
+
+    since: timedelta
+    """From its last moment; negative where that lies in the future."""
+    uncertainty: timedelta
+    """How far off the capture time may be, either way."""
+    live_within: timedelta
+    """What is older is old."""
+
+    def __post_init__(self) -> None:
+        if self.uncertainty < timedelta(0):
+            raise ValueError(f"a clock's uncertainty must not be negative, found {self.uncertainty}")
+
+    @property
+    def verdict(self) -> Verdict:
+        """Return how the event may be spoken of.
+
+        It is live only if it is young enough even where its clock is wrong by as much as it may be. A
+        capture time in the future is "ahead": a clock is wrong and the age is unknown.
+        """
+        if self.since < -CLOCK_SLACK:
+            return "ahead"
+        if self.since + self.uncertainty <= self.live_within:
+            return "live"
+        may_be_young = self.since - self.uncertainty <= self.live_within
+        return "perhaps old" if self.is_unsure and may_be_young else "old"
+
+    @property
+    def is_unsure(self) -> bool:
+        """Return whether the doubt in the capture time is worth a word."""
+        return self.uncertainty > UNSURE_AFTER
+
+
 class _Noun(NamedTuple):
     one: str
     many: str
@@ -96,14 +140,6 @@ _INNOCENT = {
 }
 
 
-def is_live(captured_to: datetime, *, at: datetime, live_within: timedelta) -> bool:
-    """Return whether footage that ends at ``captured_to`` may be spoken of as the present at ``at``.
-
-    A capture time in the future is not live: the aircraft's clock is wrong and its age is unknown.
-    """
-    return -CLOCK_SLACK <= at - captured_to <= live_within
-
-
 def age_in_words(age: timedelta, *, language: Language) -> str:
     """Return an age as "3 hours": whole minutes, then the nearest hour, then the nearest day.
 
@@ -129,31 +165,22 @@ def compass_direction(bearing_deg: float, *, language: Language) -> str:
     return names[round(bearing_deg / (360 / len(names))) % len(names)]
 
 
-def text_subject(
-    event: Event, *, outpost: Outpost, priority: Priority, at: datetime, live_within: timedelta
-) -> str:
-    """Return the one line a control room sees first; old footage shows its age in it."""
+def text_subject(event: Event, *, outpost: Outpost, priority: Priority, age: Age) -> str:
+    """Return the one line a control room sees first; footage that is not surely live shows it there."""
     subject = f"[{priority}] {_what_en(event)} near {outpost.name}"
-    if is_live(event.ended_at, at=at, live_within=live_within):
-        return subject
-    if at < event.ended_at:
-        return f"{subject}, capture time unknown"
-    return f"{subject}, captured {age_in_words(at - event.ended_at, language='en')} ago"
+    if age.verdict == "old":
+        return f"{subject}, captured {age_in_words(age.since, language='en')} ago"
+    doubt = {"live": "", "perhaps old": ", capture time uncertain", "ahead": ", capture time unknown"}
+    return subject + doubt[age.verdict]
 
 
-def text_en(event: Event, *, outpost: Outpost, at: datetime, live_within: timedelta, zone: ZoneInfo) -> str:
-    """Return the whole message in English, one fact a line, as of ``at``."""
-    age = at - event.ended_at
-    lines = []
-    if age < -CLOCK_SLACK:
-        ahead = age_in_words(-age, language="en")
-        lines.append(f"NOT LIVE? The aircraft's clock is wrong: the capture time lies {ahead} in the future.")
-    elif age > live_within:
-        lines.append(f"OLD FOOTAGE: captured {age_in_words(age, language='en')} ago. This is not live.")
-    lines += [
+def text_en(event: Event, *, outpost: Outpost, age: Age, zone: ZoneInfo) -> str:
+    """Return the whole message in English, one fact a line."""
+    lines = [
+        *_warnings_en(age),
         f"{_what_en(event)} near {outpost.name} ({_PLACES['en'][outpost.kind]}){_in_view_en(event)}.",
         f"Where: {_where_en(event, outpost=outpost)}",
-        f"When: {_when(event, zone=zone, language='en')}{_ago_en(age, live_within=live_within)}.",
+        f"When: {_when(event, zone=zone, language='en')}{_ago_en(age)}.",
         f"How sure: {_certainty_en(event, outpost=outpost)}",
         f"No person has checked this yet. It may be innocent: {_INNOCENT['en'][event.kind]}.",
         "What to do: look at the still, then answer: confirmed or false.",
@@ -161,22 +188,14 @@ def text_en(event: Event, *, outpost: Outpost, at: datetime, live_within: timede
     return "\n".join(lines)
 
 
-def text_ur(event: Event, *, outpost: Outpost, at: datetime, live_within: timedelta, zone: ZoneInfo) -> str:
+def text_ur(event: Event, *, outpost: Outpost, age: Age, zone: ZoneInfo) -> str:
     """Return the whole message in Urdu, line for line the English one."""
-    age = at - event.ended_at
-    lines = []
-    if age < -CLOCK_SLACK:
-        ahead = age_in_words(-age, language="ur")
-        lines.append(f"شاید براہِ راست نہیں: طیارے کی گھڑی غلط ہے، ریکارڈنگ کا وقت {ahead} آگے کا ہے۔")
-    elif age > live_within:
-        lines.append(
-            f"پرانی فوٹیج: {age_in_words(age, language='ur')} پہلے کی ریکارڈنگ۔ یہ براہِ راست نہیں ہے۔"
-        )
     place = f"{_auto(outpost.name_ur)} ({_PLACES['ur'][outpost.kind]})"
-    lines += [
+    lines = [
+        *_warnings_ur(age),
         f"{place} کے قریب {_what_ur(event)}{_in_view_ur(event)}۔",
         f"جگہ: {_where_ur(event, outpost=outpost)}",
-        f"وقت: {_when(event, zone=zone, language='ur')}{_ago_ur(age, live_within=live_within)}۔",
+        f"وقت: {_when(event, zone=zone, language='ur')}{_ago_ur(age)}۔",
         f"یقین: {_certainty_ur(event, outpost=outpost)}",
         f"ابھی تک کسی شخص نے اس کی جانچ نہیں کی۔ یہ بے ضرر بھی ہو سکتا ہے: {_INNOCENT['ur'][event.kind]}۔",
         "کیا کریں: تصویر دیکھیں، پھر جواب دیں: درست یا غلط۔",
@@ -206,16 +225,66 @@ def write_message(alert: Alert, *, now: datetime, still_jpeg: bytes | None = Non
 
 def _late_en(alert: Alert, *, at: datetime, delay: timedelta) -> str:
     late = f"DELAYED: this alert was raised {age_in_words(delay, language='en')} ago"
-    if alert.captured_to > alert.raised_at + CLOCK_SLACK:  # a wrong clock: the age is unknown
+    if not _age_is_known(alert):
         return f"{late}."
     return f"{late}, the footage captured {age_in_words(at - alert.captured_to, language='en')} ago."
 
 
 def _late_ur(alert: Alert, *, at: datetime, delay: timedelta) -> str:
     late = f"تاخیر: یہ الرٹ {age_in_words(delay, language='ur')} پہلے جاری ہوا"
-    if alert.captured_to > alert.raised_at + CLOCK_SLACK:
+    if not _age_is_known(alert):
         return f"{late}۔"
     return f"{late}، فوٹیج {age_in_words(at - alert.captured_to, language='ur')} پہلے کی ہے۔"
+
+
+def _age_is_known(alert: Alert) -> bool:
+    # Alerts that an older version left undelivered do not say how sure their clock is.
+    unsure = timedelta(seconds=alert.payload.get("clock_uncertainty_s", 0.0))
+    return alert.captured_to <= alert.raised_at + CLOCK_SLACK and unsure <= UNSURE_AFTER
+
+
+def _warnings_en(age: Age) -> list[str]:
+    """Return what must be read first: a line where the footage is not live, and one on its clock."""
+    lines = []
+    if age.verdict == "ahead":
+        ahead = age_in_words(-age.since, language="en")
+        lines.append(f"NOT LIVE? A clock is wrong: the capture time lies {ahead} in the future.")
+    elif age.verdict == "old":
+        lines.append(f"OLD FOOTAGE: captured {age_in_words(age.since, language='en')} ago. This is not live.")
+    elif age.verdict == "perhaps old":
+        lines.append("NOT LIVE? This may be old footage.")
+    if age.is_unsure:
+        bound = _bound_in_words(age.uncertainty, language="en")
+        lines.append(f"Capture time uncertain by up to {bound}: it comes from the file.")
+    return lines
+
+
+def _warnings_ur(age: Age) -> list[str]:
+    lines = []
+    if age.verdict == "ahead":
+        ahead = age_in_words(-age.since, language="ur")
+        lines.append(f"شاید براہِ راست نہیں: کوئی گھڑی غلط ہے، ریکارڈنگ کا وقت {ahead} آگے کا ہے۔")
+    elif age.verdict == "old":
+        lines.append(
+            f"پرانی فوٹیج: {age_in_words(age.since, language='ur')} پہلے کی ریکارڈنگ۔ یہ براہِ راست نہیں ہے۔"
+        )
+    elif age.verdict == "perhaps old":
+        lines.append("شاید براہِ راست نہیں: یہ پرانی فوٹیج ہو سکتی ہے۔")
+    if age.is_unsure:
+        bound = _bound_in_words(age.uncertainty, language="ur")
+        lines.append(f"ریکارڈنگ کا وقت یقینی نہیں، {bound} تک کا فرق ہو سکتا ہے: یہ فائل سے لیا گیا ہے۔")
+    return lines
+
+
+def _bound_in_words(bound: timedelta, *, language: Language) -> str:
+    """Return a bound as "24 hours" or "10 minutes", rounded up: a bound must not shrink."""
+    unit, step = _HOUR, timedelta(hours=1)
+    if bound < step:
+        unit, step = _MINUTE, timedelta(minutes=1)
+    count = -(-bound // step)
+    # Before "up to", Urdu's singular looks like its plural.
+    word = unit["ur"].many if language == "ur" else unit["en"].of(count)
+    return f"{_number(count, language)} {word}"
 
 
 def _what_en(event: Event) -> str:
@@ -319,14 +388,17 @@ def _percent(share: float) -> str:
     return f"{sign}{shown}%"
 
 
-def _ago_en(age: timedelta, *, live_within: timedelta) -> str:
-    live = timedelta(0) <= age <= live_within
-    return f"; {age_in_words(age, language='en')} before this alert" if live else ""
+def _ago_en(age: Age) -> str:
+    return f"; {age_in_words(age.since, language='en')} before this alert" if _has_passed(age) else ""
 
 
-def _ago_ur(age: timedelta, *, live_within: timedelta) -> str:
-    live = timedelta(0) <= age <= live_within
-    return f"؛ اس الرٹ سے {age_in_words(age, language='ur')} پہلے" if live else ""
+def _ago_ur(age: Age) -> str:
+    return f"؛ اس الرٹ سے {age_in_words(age.since, language='ur')} پہلے" if _has_passed(age) else ""
+
+
+def _has_passed(age: Age) -> bool:
+    """Return whether footage is live and not, by the slack between two clocks, in the future."""
+    return age.verdict == "live" and age.since >= timedelta(0)
 
 
 def _when(event: Event, *, zone: ZoneInfo, language: Language) -> str:

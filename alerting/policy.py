@@ -9,9 +9,10 @@ The table, before the two deductions:
     gathering   any watched place                                  P2
     vehicle     any watched place                                  P3
 
-One lower for footage that is not live, one lower where the place is as likely outside the watch radius
-as inside; never below P4. A gathering comes before a vehicle because vehicles pass every outpost all
-day; outposts and checkpoints come first because they are what is attacked by groups.
+One lower for footage that is not live, or may not be as its clock is uncertain; one lower where the
+place is as likely outside the watch radius as inside; never below P4. A gathering comes before a vehicle
+because vehicles pass every outpost all day; outposts and checkpoints come first because they are what is
+attacked by groups.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from datetime import datetime, timedelta
 from zoneinfo import ZoneInfo
 
 from alerting import messages
+from alerting.messages import Age
 from outwatch.domain.types import Alert, Event, EventKind, Outpost, OutpostKind, Priority
 
 _BASE = {EventKind.GATHERING_NEAR_OUTPOST: Priority.P2, EventKind.VEHICLE_NEAR_OUTPOST: Priority.P3}
@@ -38,9 +40,9 @@ def dedup_key(event: Event) -> str:
     return f"{event.outpost_id}/{event.kind}"
 
 
-def priority_of(event: Event, *, outpost: Outpost, raised_at: datetime, live_within: timedelta) -> Priority:
+def priority_of(event: Event, *, outpost: Outpost, age: Age) -> Priority:
     """Return how soon a control room must look, by the table at the top of this module."""
-    live = messages.is_live(event.ended_at, at=raised_at, live_within=live_within)
+    live = age.verdict == "live"
     sure = event.p_inside >= SURE_P_INSIDE and event.confidence >= SURE_CONFIDENCE
     if event.kind is EventKind.GATHERING_NEAR_OUTPOST and outpost.kind in _FIRST_PLACES and live and sure:
         return Priority.P1
@@ -56,6 +58,7 @@ def make_alert(
     raised_at: datetime,
     alert_id: str,
     live_within: timedelta,
+    clock_uncertainty_s: float,
     zone: ZoneInfo,
 ) -> Alert:
     """Return the alert that an event raises, with its words as of ``raised_at``.
@@ -65,18 +68,21 @@ def make_alert(
         outpost: the place it was seen near.
         raised_at: now, UTC-aware.
         alert_id: the id under which the alert book keeps it.
-        live_within: footage older than this is spoken of as old.
+        live_within: footage that is, or may be, older than this is not spoken of as live.
+        clock_uncertainty_s: how far off the event's times may be, either way: that of its clip.
         zone: the time zone of the control room.
 
     Raises:
-        ValueError: the event belongs to another outpost.
+        ValueError: the event belongs to another outpost, or the uncertainty is negative.
     """
     if event.outpost_id != outpost.id:
         raise ValueError(f"event {event.id} is near {event.outpost_id!r}, found outpost {outpost.id!r}")
-    priority = priority_of(event, outpost=outpost, raised_at=raised_at, live_within=live_within)
-    subject = messages.text_subject(
-        event, outpost=outpost, priority=priority, at=raised_at, live_within=live_within
+    age = Age(
+        since=raised_at - event.ended_at,
+        uncertainty=timedelta(seconds=clock_uncertainty_s),
+        live_within=live_within,
     )
+    priority = priority_of(event, outpost=outpost, age=age)
     return Alert(
         id=alert_id,
         dedup_key=dedup_key(event),
@@ -88,21 +94,23 @@ def make_alert(
         raised_at=raised_at,
         captured_from=event.started_at,
         captured_to=event.ended_at,
-        message_en=messages.text_en(event, outpost=outpost, at=raised_at, live_within=live_within, zone=zone),
-        message_ur=messages.text_ur(event, outpost=outpost, at=raised_at, live_within=live_within, zone=zone),
-        payload=_payload(event, outpost=outpost, priority=priority, subject=subject, raised_at=raised_at)
-        | {"alert_id": alert_id},
+        message_en=messages.text_en(event, outpost=outpost, age=age, zone=zone),
+        message_ur=messages.text_ur(event, outpost=outpost, age=age, zone=zone),
+        payload={
+            "alert_id": alert_id,
+            "subject": messages.text_subject(event, outpost=outpost, priority=priority, age=age),
+            "priority": str(priority),
+            "raised_at": raised_at.isoformat(),
+            "clock_uncertainty_s": clock_uncertainty_s,
+            **_fields(event, outpost=outpost),
+        },
     )
 
 
-def _payload(
-    event: Event, *, outpost: Outpost, priority: Priority, subject: str, raised_at: datetime
-) -> dict[str, object]:
-    """Return the alert's fields for programs, of JSON types only."""
+def _fields(event: Event, *, outpost: Outpost) -> dict[str, object]:
+    """Return what programs may want to know of an event, of JSON types only."""
     point = event.fix.point
     return {
-        "subject": subject,
-        "priority": str(priority),
         "kind": str(event.kind),
         "event_ids": [event.id],
         "outpost": {
@@ -112,7 +120,6 @@ def _payload(
             "kind": str(outpost.kind),
             "watch_radius_m": outpost.watch_radius_m,
         },
-        "raised_at": raised_at.isoformat(),
         "captured_from": event.started_at.isoformat(),
         "captured_to": event.ended_at.isoformat(),
         "lat_deg": point.lat_deg if point else None,

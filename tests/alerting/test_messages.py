@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from alerting.messages import (
+    Age,
     age_in_words,
     compass_direction,
     text_en,
@@ -20,9 +21,20 @@ from alerting.messages import (
     write_message,
 )
 from alerting.policy import make_alert
-from outwatch.domain.types import Event, EventKind, GeoPoint, GroundFix, Outpost, OutpostKind, Priority
+from outwatch.domain.types import (
+    Alert,
+    Event,
+    EventKind,
+    GeoPoint,
+    GroundFix,
+    Outpost,
+    OutpostKind,
+    Priority,
+)
 
 HOUR = timedelta(hours=1)
+TELEMETRY, CONTAINER, FILE = timedelta(seconds=2), timedelta(hours=14), timedelta(hours=24)
+"""How far off a clip's clock may be, by its source."""
 KARACHI = ZoneInfo("Asia/Karachi")
 ISOLATES = "\u2066\u2067\u2068\u2069"
 
@@ -48,19 +60,41 @@ OLD_UR = """\
 کیا کریں: تصویر دیکھیں، پھر جواب دیں: درست یا غلط۔"""
 
 
+FILE_EN = "Capture time uncertain by up to 24 hours: it comes from the file."
+FILE_UR = "ریکارڈنگ کا وقت یقینی نہیں، 24 گھنٹے تک کا فرق ہو سکتا ہے: یہ فائل سے لیا گیا ہے۔"
+
+
 def plain(text: str) -> str:
     """Return text without direction marks."""
     return re.sub(f"[\u200f{ISOLATES}]", "", text)
 
 
-def english(event: Event, outpost: Outpost, *, age: timedelta) -> str:
+def aged(since: timedelta, uncertainty: timedelta) -> Age:
+    """Return an age where an hour is still live."""
+    return Age(since=since, uncertainty=uncertainty, live_within=HOUR)
+
+
+def english(event: Event, outpost: Outpost, *, age: timedelta, unsure: timedelta = TELEMETRY) -> str:
     """Return the English text for an event of the given age."""
-    return text_en(event, outpost=outpost, at=event.ended_at + age, live_within=HOUR, zone=KARACHI)
+    return text_en(event, outpost=outpost, age=aged(age, unsure), zone=KARACHI)
 
 
-def urdu(event: Event, outpost: Outpost, *, age: timedelta) -> str:
+def urdu(event: Event, outpost: Outpost, *, age: timedelta, unsure: timedelta = TELEMETRY) -> str:
     """Return the Urdu text for an event of the given age."""
-    return text_ur(event, outpost=outpost, at=event.ended_at + age, live_within=HOUR, zone=KARACHI)
+    return text_ur(event, outpost=outpost, age=aged(age, unsure), zone=KARACHI)
+
+
+def raised(event: Event, outpost: Outpost, *, age: timedelta, unsure: timedelta = TELEMETRY) -> Alert:
+    """Return the alert raised for an event of the given age."""
+    return make_alert(
+        event,
+        outpost=outpost,
+        raised_at=event.ended_at + age,
+        alert_id="a1",
+        live_within=HOUR,
+        clock_uncertainty_s=unsure.total_seconds(),
+        zone=KARACHI,
+    )
 
 
 def test_old_footage_in_english(gathering: Event, outpost: Outpost) -> None:
@@ -84,37 +118,123 @@ def test_live_footage_says_its_age_with_its_time(gathering: Event, outpost: Outp
 def test_a_capture_in_the_future_never_looks_live(gathering: Event, outpost: Outpost) -> None:
     """A wrong clock is said first, in the subject too, and no age is claimed."""
     text = english(gathering, outpost, age=-3 * HOUR)
-    assert text.startswith("NOT LIVE? The aircraft's clock is wrong: the capture time lies 3 hours in the")
+    assert text.startswith("NOT LIVE? A clock is wrong: the capture time lies 3 hours in the future.")
     assert "before this alert" not in text
-    assert "طیارے کی گھڑی غلط ہے" in urdu(gathering, outpost, age=-3 * HOUR).splitlines()[0]
-    subject = text_subject(
-        gathering,
-        outpost=outpost,
-        priority=Priority.P3,
-        at=gathering.ended_at - 3 * HOUR,
-        live_within=HOUR,
-    )
+    assert "کوئی گھڑی غلط ہے" in urdu(gathering, outpost, age=-3 * HOUR).splitlines()[0]
+    subject = text_subject(gathering, outpost=outpost, priority=Priority.P3, age=aged(-3 * HOUR, TELEMETRY))
     assert subject.endswith("capture time unknown")
 
 
 @pytest.mark.parametrize(
-    ("age", "expected"),
+    ("age", "unsure", "ending"),
     [
-        (timedelta(minutes=5), "[P2] Gathering of about 13 people (10 to 16) near Sample Post"),
+        (timedelta(minutes=5), TELEMETRY, ""),
+        (timedelta(minutes=59, seconds=59), TELEMETRY, ", captured 59 minutes ago"),
+        (timedelta(hours=30), TELEMETRY, ", captured 1 day ago"),
+        (timedelta(minutes=5), CONTAINER, ", capture time uncertain"),
+        (timedelta(hours=15), CONTAINER, ", capture time uncertain"),
+        (timedelta(hours=16), CONTAINER, ", captured 16 hours ago"),
+        (timedelta(days=3), FILE, ", captured 3 days ago"),
+        (timedelta(hours=-5), CONTAINER, ", capture time unknown"),
+    ],
+)
+def test_the_subject_shows_what_is_not_surely_live(
+    gathering: Event, outpost: Outpost, age: timedelta, unsure: timedelta, ending: str
+) -> None:
+    """One line says how urgent, what, how many, where and, unless it is live, when."""
+    subject = text_subject(gathering, outpost=outpost, priority=Priority.P2, age=aged(age, unsure))
+    assert subject == f"[P2] Gathering of about 13 people (10 to 16) near Sample Post{ending}"
+
+
+@pytest.mark.parametrize(
+    ("age", "unsure", "in_english", "in_urdu"),
+    [
         (
-            timedelta(hours=30),
-            "[P2] Gathering of about 13 people (10 to 16) near Sample Post, captured 1 day ago",
+            timedelta(minutes=10),
+            FILE,
+            ["NOT LIVE? This may be old footage.", FILE_EN],
+            ["شاید براہِ راست نہیں: یہ پرانی فوٹیج ہو سکتی ہے۔", FILE_UR],
+        ),
+        (
+            timedelta(days=3),
+            FILE,
+            ["OLD FOOTAGE: captured 3 days ago. This is not live.", FILE_EN],
+            ["پرانی فوٹیج: 3 دن پہلے کی ریکارڈنگ۔ یہ براہِ راست نہیں ہے۔", FILE_UR],
+        ),
+        (
+            timedelta(hours=-5),
+            FILE,
+            ["NOT LIVE? A clock is wrong: the capture time lies 5 hours in the future.", FILE_EN],
+            ["شاید براہِ راست نہیں: کوئی گھڑی غلط ہے، ریکارڈنگ کا وقت 5 گھنٹے آگے کا ہے۔", FILE_UR],
         ),
     ],
 )
-def test_the_subject_shows_the_age_of_old_footage(
-    gathering: Event, outpost: Outpost, age: timedelta, expected: str
+def test_an_uncertain_capture_time_is_said_first(
+    *,
+    gathering: Event,
+    outpost: Outpost,
+    age: timedelta,
+    unsure: timedelta,
+    in_english: list[str],
+    in_urdu: list[str],
 ) -> None:
-    """One line says how urgent, what, how many, where and, if old, when."""
-    subject = text_subject(
-        gathering, outpost=outpost, priority=Priority.P2, at=gathering.ended_at + age, live_within=HOUR
-    )
-    assert subject == expected
+    """What it may mean, then by how much and why; no age before the alert is claimed."""
+    text = english(gathering, outpost, age=age, unsure=unsure)
+    assert text.splitlines()[:2] == in_english
+    assert text.splitlines()[2:] == OLD_EN.splitlines()[1:]
+    text = plain(urdu(gathering, outpost, age=age, unsure=unsure))
+    assert text.splitlines()[:2] == in_urdu
+    assert text.splitlines()[2:] == OLD_UR.splitlines()[1:]
+
+
+@pytest.mark.parametrize(
+    ("unsure", "in_english", "in_urdu"),
+    [
+        (timedelta(minutes=5, microseconds=1), "by up to 6 minutes:", "6 منٹ تک کا فرق"),
+        (timedelta(minutes=59), "by up to 59 minutes:", "59 منٹ تک کا فرق"),
+        (timedelta(hours=1), "by up to 1 hour:", "1 گھنٹے تک کا فرق"),
+        (timedelta(minutes=61), "by up to 2 hours:", "2 گھنٹے تک کا فرق"),
+        (CONTAINER, "by up to 14 hours:", "14 گھنٹے تک کا فرق"),
+    ],
+)
+def test_the_bound_of_doubt_is_never_understated(
+    gathering: Event, outpost: Outpost, unsure: timedelta, in_english: str, in_urdu: str
+) -> None:
+    """It is rounded up, in both languages."""
+    assert in_english in english(gathering, outpost, age=HOUR, unsure=unsure)
+    assert in_urdu in plain(urdu(gathering, outpost, age=HOUR, unsure=unsure))
+
+
+def test_a_clock_good_to_minutes_is_not_spoken_of(gathering: Event, outpost: Outpost) -> None:
+    """Small doubt would only be noise."""
+    for unsure in (TELEMETRY, timedelta(minutes=5)):
+        assert "uncertain" not in english(gathering, outpost, age=timedelta(minutes=4), unsure=unsure)
+        assert "یقینی نہیں" not in urdu(gathering, outpost, age=timedelta(minutes=4), unsure=unsure)
+
+
+def test_live_footage_of_doubtful_time_says_so_and_its_age(gathering: Event, outpost: Outpost) -> None:
+    """Where ten minutes either way leave it live, both are told."""
+    text = english(gathering, outpost, age=timedelta(minutes=4), unsure=timedelta(minutes=10))
+    assert text.startswith("Capture time uncertain by up to 10 minutes: it comes from the file.\nGathering")
+    assert "; 4 minutes before this alert." in text
+
+
+@pytest.mark.parametrize(
+    ("since", "uncertainty", "verdict"),
+    [
+        (-timedelta(minutes=5), TELEMETRY, "live"),
+        (-timedelta(minutes=5, seconds=1), TELEMETRY, "ahead"),
+        (HOUR - TELEMETRY, TELEMETRY, "live"),
+        (HOUR, timedelta(0), "live"),
+        (HOUR, TELEMETRY, "old"),
+        (timedelta(0), CONTAINER, "perhaps old"),
+        (HOUR + CONTAINER, CONTAINER, "perhaps old"),
+        (HOUR + CONTAINER + TELEMETRY, CONTAINER, "old"),
+    ],
+)
+def test_what_an_age_may_be_called(since: timedelta, uncertainty: timedelta, verdict: str) -> None:
+    """Live only where it is so however wrong the clock; old only where that is as sure."""
+    assert aged(since, uncertainty).verdict == verdict
 
 
 def test_one_vehicle_and_several(gathering: Event, outpost: Outpost) -> None:
@@ -231,6 +351,7 @@ def test_directions(bearing_deg: float, in_english: str, in_urdu: str) -> None:
     count=st.integers(1, 500),
     distance_m=st.floats(0, 5000),
     age_s=st.integers(-(10**6), 10**7),
+    unsure_s=st.integers(0, 10**6),
 )
 def test_urdu_lines_cannot_be_scrambled(
     *,
@@ -242,11 +363,13 @@ def test_urdu_lines_cannot_be_scrambled(
     count: int,
     distance_m: float,
     age_s: int,
+    unsure_s: int,
 ) -> None:
     """Isolates are balanced, and no digit or Latin letter stands outside one, whatever the name holds."""
     fix = replace(gathering.fix, point=GeoPoint(lat_deg, lon_deg))
     event = replace(gathering, fix=fix, count=count, distance_m=distance_m)
-    text = urdu(event, replace(outpost, name_ur=name), age=timedelta(seconds=age_s))
+    age, unsure = timedelta(seconds=age_s), timedelta(seconds=unsure_s)
+    text = urdu(event, replace(outpost, name_ur=name), age=age, unsure=unsure)
     for line in text.split("\n"):
         assert line.startswith("\u200f")
         outside = re.sub("[\u2066\u2068][^\u2066-\u2069]*\u2069", "", line)
@@ -256,11 +379,8 @@ def test_urdu_lines_cannot_be_scrambled(
 
 def test_an_alert_on_time_is_sent_as_it_was_written(gathering: Event, outpost: Outpost) -> None:
     """Words, ids, priority and still reach the channel."""
-    raised_at = gathering.ended_at + timedelta(minutes=2)
-    alert = make_alert(
-        gathering, outpost=outpost, raised_at=raised_at, alert_id="a1", live_within=HOUR, zone=KARACHI
-    )
-    message = write_message(alert, now=raised_at + timedelta(seconds=3), still_jpeg=b"jpeg")
+    alert = raised(gathering, outpost, age=timedelta(minutes=2))
+    message = write_message(alert, now=alert.raised_at + timedelta(seconds=3), still_jpeg=b"jpeg")
     assert (message.alert_id, message.priority, message.control_room) == ("a1", "P1", "kohat-sample")
     assert (message.text_en, message.text_ur) == (alert.message_en, alert.message_ur)
     assert message.subject == alert.payload["subject"]
@@ -269,11 +389,8 @@ def test_an_alert_on_time_is_sent_as_it_was_written(gathering: Event, outpost: O
 
 def test_a_delivery_that_comes_late_says_so_first(gathering: Event, outpost: Outpost) -> None:
     """An alert that was live when raised must not look live hours later."""
-    raised_at = gathering.ended_at + timedelta(minutes=2)
-    alert = make_alert(
-        gathering, outpost=outpost, raised_at=raised_at, alert_id="a1", live_within=HOUR, zone=KARACHI
-    )
-    message = write_message(alert, now=raised_at + 5 * HOUR)
+    alert = raised(gathering, outpost, age=timedelta(minutes=2))
+    message = write_message(alert, now=alert.raised_at + 5 * HOUR)
     assert message.subject == f"[delayed 5 hours] {alert.payload['subject']}"
     assert message.text_en.startswith(
         "DELAYED: this alert was raised 5 hours ago, the footage captured 5 hours ago.\nGathering"
@@ -285,10 +402,23 @@ def test_a_delivery_that_comes_late_says_so_first(gathering: Event, outpost: Out
 
 def test_a_late_delivery_with_a_wrong_clock_claims_no_age(gathering: Event, outpost: Outpost) -> None:
     """The delay is known, the age of the footage is not."""
-    raised_at = gathering.ended_at - 3 * HOUR
-    alert = make_alert(
-        gathering, outpost=outpost, raised_at=raised_at, alert_id="a1", live_within=HOUR, zone=KARACHI
-    )
-    message = write_message(alert, now=raised_at + 5 * HOUR)
+    alert = raised(gathering, outpost, age=-3 * HOUR)
+    message = write_message(alert, now=alert.raised_at + 5 * HOUR)
     assert message.text_en.startswith("DELAYED: this alert was raised 5 hours ago.\nNOT LIVE?")
     assert plain(message.text_ur).startswith("تاخیر: یہ الرٹ 5 گھنٹے پہلے جاری ہوا۔\n")
+
+
+def test_a_late_delivery_of_uncertain_time_claims_no_age(gathering: Event, outpost: Outpost) -> None:
+    """The delay is ours to know, the capture time is not."""
+    alert = raised(gathering, outpost, age=timedelta(minutes=2), unsure=FILE)
+    message = write_message(alert, now=alert.raised_at + 5 * HOUR)
+    assert message.text_en.startswith("DELAYED: this alert was raised 5 hours ago.\nNOT LIVE?")
+    assert plain(message.text_ur).startswith("تاخیر: یہ الرٹ 5 گھنٹے پہلے جاری ہوا۔\n")
+
+
+def test_an_alert_from_before_clocks_were_weighed_is_still_sent(gathering: Event, outpost: Outpost) -> None:
+    """An upgrade with alerts in the queue loses none."""
+    alert = raised(gathering, outpost, age=timedelta(minutes=2))
+    older = {name: value for name, value in alert.payload.items() if name != "clock_uncertainty_s"}
+    message = write_message(replace(alert, payload=older), now=alert.raised_at + 5 * HOUR)
+    assert "the footage captured 5 hours ago" in message.text_en
