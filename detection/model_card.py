@@ -68,6 +68,8 @@ class ModelCard:
     sha256: str
     """Of ``model.bin``."""
     recall: RecallCurve | None = None
+    least_contrast: float | None = None
+    """Standard deviation in grey levels to which flatter frames are lifted first; None leaves them."""
 
     @property
     def model_id(self) -> str:

@@ -18,6 +18,7 @@ import structlog
 from openvino.preprocess import ColorFormat, PrePostProcessor
 
 from detection.boxes import Letterbox, check_images, select_boxes
+from detection.contrast import lift_contrast
 from detection.labels import known
 from detection.model_card import WEIGHTS_NAME, XML_NAME, ModelCard, sha256_file
 from outwatch.domain.errors import ModelUnavailable
@@ -82,6 +83,8 @@ class OpenVinoDetector:
         if not images:
             return []
         check_images(images)
+        if self._card.least_contrast is not None:
+            images = [lift_contrast(image, least=self._card.least_contrast) for image in images]
         height_px, width_px = images[0].shape[:2]
         letterbox = Letterbox.fit(
             width_px=width_px,

@@ -238,6 +238,24 @@ def _contrast_trainer(least: float, greatest: float) -> type:
     return ContrastTrainer
 
 
+def average_weights(first: Path, second: Path, *, out: Path) -> Path:
+    """Write the mean of two fine-tunings of one model, which keeps most of what each is best at.
+
+    Source: Wortsman et al., "Model soups", ICML 2022. Both files are our own: loading one runs its pickle.
+    """
+    import torch
+
+    checkpoints = [torch.load(path, map_location="cpu", weights_only=False) for path in (first, second)]
+    models = [(checkpoint.get("ema") or checkpoint["model"]).float() for checkpoint in checkpoints]
+    one, other = (model.state_dict() for model in models)
+    mean = {
+        name: (one[name] + value) / 2 if value.is_floating_point() else value for name, value in other.items()
+    }
+    models[1].load_state_dict(mean)
+    torch.save({**checkpoints[1], "model": models[1].half(), "ema": None}, out)
+    return out
+
+
 def export_openvino(
     weights: Path, *, out_dir: Path, imgsz: int = 640, half: bool = True, name: str | None = None
 ) -> ModelCard:
