@@ -208,6 +208,7 @@ def retry() -> None:
 def cameras() -> None:
     """List the cameras and lenses that `--camera` knows."""
     table = Table("camera", "sees", "HFOV", "source")
+    table.columns[0].no_wrap = True  # a name broken over lines cannot be copied
     for name in camera_names():
         camera = camera_named(name)
         table.add_row(name, camera.modality.value, f"{camera.hfov_deg:.1f}°", camera.source)

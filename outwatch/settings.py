@@ -228,7 +228,7 @@ def load_settings(**overrides: object) -> Settings:
     except SettingsError as error:
         raise ConfigInvalid(f'environment: {error}; lists and groups are JSON, as in ["log"]') from error
     except (OSError, ValueError) as error:
-        raise ConfigInvalid(f"settings file cannot be read: {error}") from error
+        raise ConfigInvalid(f"settings file {_settings_file()} cannot be read: {error}") from error
 
 
 def _settings_file() -> Path:
