@@ -219,7 +219,7 @@ def _of_shape(entry: _Entry, *, size_px: tuple[int, int]) -> _Entry:
     ratio = (width_px * sensor_height_px) / (height_px * sensor_width_px)
     if abs(ratio - 1) > ASPECT_TOLERANCE:
         raise ConfigInvalid(
-            f"camera {entry.name!r} has a sensor of {sensor_width_px}x{sensor_height_px} but the clip's frames"
+            f"camera {entry.name!r} has a sensor of {sensor_width_px}x{sensor_height_px} but the frames"
             f" are {width_px}x{height_px}, of another shape: name the camera that took the clip, or hand in"
             " the original recording if it was cropped"
         )

@@ -12,8 +12,9 @@ import numpy as np
 import rasterio
 from rasterio.warp import transform_bounds
 
+from outwatch.domain.cameras import camera_named
 from outwatch.domain.errors import ConfigInvalid
-from outwatch.domain.types import Camera, GeoPoint, Modality, TelemetrySample
+from outwatch.domain.types import Camera, GeoPoint, TelemetrySample
 from outwatch.simulate.actors import Look, Stance, person_parts
 from outwatch.simulate.path import Reporter
 from outwatch.simulate.scenario import CameraModel, PoseNoise
@@ -21,13 +22,7 @@ from outwatch.simulate.shapes import placed
 from outwatch.simulate.terrain import FlatSurface, Surface, read_dem
 from outwatch.simulate.view import Floats, Pose, Site, View
 
-XT2_25MM = Camera(
-    name="DJI XT2 25 mm",
-    modality=Modality.THERMAL,
-    hfov_deg=24.56,
-    hfov_sigma_deg=0.0,
-    source="simulated: exact",
-)
+XT2_25MM = replace(camera_named("DJI XT2 25 mm"), hfov_sigma_deg=0.0, source="simulated: exact")
 _KOHAT = (33.5869, 71.4429)
 _KOHAT_ALT_M = 500.0
 _EDGE_PX = 60.0

@@ -1,7 +1,7 @@
 """What a simulated flight is: place, camera, path, actors and outposts, read from a small TOML file.
 
-Belongs here: the scenario's values and their checks. Not here: how actors move (``motion.py``), what
-they look like (``actors.py``, ``scenery.py``) and what comes out of it (``flight.py``).
+Belongs here: the scenario's values and their checks. Not here: how actors move and look
+(``actors.py``), how the ground does (``scenery.py``), and what comes out of it (``flight.py``).
 
 All positions are metres east and north of the take-off point, all heights metres above its ground.
 """
@@ -21,6 +21,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 from pydantic import AfterValidator, ConfigDict, Field, TypeAdapter, ValidationError, model_validator
 from pydantic.dataclasses import dataclass
 
+from outwatch.domain.cameras import camera_named
 from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.types import OutpostKind
 
@@ -48,8 +49,8 @@ class CameraModel:
     """A camera without distortion, with square pixels and the axis in the middle of the frame."""
 
     name: str = "DJI XT2 25 mm"
-    hfov_deg: Annotated[float, Field(gt=1, lt=120)] = 24.56
-    """Across the width: 640 px of 17 um behind 25 mm, 2 atan(5.44 / 25)."""
+    hfov_deg: Annotated[float, Field(gt=1, lt=120)] = camera_named("DJI XT2 25 mm").hfov_deg
+    """Across the width; unless given it is the table's, as for a real flight."""
     width_px: Annotated[int, Field(ge=64, le=1920, multiple_of=2)] = 640
     height_px: Annotated[int, Field(ge=64, le=1536, multiple_of=2)] = 512
     focal_length_mm: Positive = 25.0

@@ -34,6 +34,8 @@ class TruthRules:
     gathering_min_duration_s: float = 15.0
     vehicle_min_duration_s: float = 2.0
     max_gap_s: float = 5.0
+    merge_gap_s: float = 120.0
+    merge_distance_m: float = 60.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,78 +68,113 @@ class TruthEvent:
 
 @dataclass(frozen=True, slots=True)
 class _Sighting:
+    """What one frame shows of one group, or of all vehicles near an outpost; places are (n, 2)."""
+
     offset_s: float
     places_m: Floats
+
+    @property
+    def middle_m(self) -> tuple[float, float]:
+        east_m, north_m = self.places_m.mean(axis=0).tolist()
+        return east_m, north_m
 
 
 def derive_events(
     scenario: Scenario, *, frames: Sequence[TruthFrame], site: Site, rules: TruthRules
 ) -> tuple[TruthEvent, ...]:
     """Return the events that a faultless observer of the frames would report, in order of start."""
+    groups = [group for item in frames for group in _groups(item, rules)]
     events: list[TruthEvent] = []
     for outpost in scenario.outposts:
-        gatherings = [_largest_group(item, outpost, rules) for item in frames]
-        vehicles = [_near(item, outpost, "car") for item in frames]
-        for kind, sightings, minimum, duration_s in (
+        near = [group for group in groups if _is_near(group.middle_m, outpost)]
+        vehicles = [seen for item in frames if len((seen := _vehicles(item, outpost)).places_m)]
+        for kind, sightings, reach_m, duration_s in (
             (
                 EventKind.GATHERING_NEAR_OUTPOST,
-                gatherings,
-                rules.gathering_min_people,
+                near,
+                rules.merge_distance_m,
                 rules.gathering_min_duration_s,
             ),
-            (EventKind.VEHICLE_NEAR_OUTPOST, vehicles, 1, rules.vehicle_min_duration_s),
+            (EventKind.VEHICLE_NEAR_OUTPOST, vehicles, math.inf, rules.vehicle_min_duration_s),
         ):
-            lasting = [sighting for sighting in sightings if len(sighting.places_m) >= minimum]
             events += [
-                _event(kind, outpost, spell, site)
-                for spell in _spells(lasting, rules.max_gap_s)
-                if spell[-1].offset_s - spell[0].offset_s >= duration_s
+                _event(kind, outpost, happening, site)
+                for happening in _chains(sightings, gap_s=rules.merge_gap_s, reach_m=reach_m)
+                if any(
+                    part[-1].offset_s - part[0].offset_s >= duration_s
+                    for part in _chains(happening, gap_s=rules.max_gap_s, reach_m=reach_m)
+                )
             ]
-    return tuple(sorted(events, key=lambda event: (event.start_s, event.kind, event.outpost_id)))
+    return tuple(
+        sorted(events, key=lambda event: (event.start_s, event.kind, event.outpost_id, event.distance_m))
+    )
 
 
-def _near(item: TruthFrame, outpost: OutpostSite, label: str) -> _Sighting:
+def _is_near(place_m: Sequence[float], outpost: OutpostSite) -> bool:
+    return math.dist(place_m, (outpost.east_m, outpost.north_m)) <= outpost.watch_radius_m
+
+
+def _in_view(item: TruthFrame, label: str) -> Floats:
+    """Return the places of what shows at least half of itself, (n, 2)."""
     places = [
-        seen.place_m[:2]
-        for seen in item.seen
-        if seen.label == label
-        and seen.visible_fraction >= _HALF
-        and math.dist(seen.place_m[:2], (outpost.east_m, outpost.north_m)) <= outpost.watch_radius_m
+        seen.place_m[:2] for seen in item.seen if seen.label == label and seen.visible_fraction >= _HALF
     ]
-    return _Sighting(item.offset_s, np.array(places).reshape(-1, 2))
+    return np.array(places).reshape(-1, 2)
 
 
-def _largest_group(item: TruthFrame, outpost: OutpostSite, rules: TruthRules) -> _Sighting:
-    """Return the largest set of people linked by steps of at most ``gathering_link_m``."""
-    places = _near(item, outpost, "person").places_m
+def _vehicles(item: TruthFrame, outpost: OutpostSite) -> _Sighting:
+    near = [place for place in _in_view(item, "car") if _is_near(place.tolist(), outpost)]
+    return _Sighting(item.offset_s, np.array(near).reshape(-1, 2))
+
+
+def _groups(item: TruthFrame, rules: TruthRules) -> list[_Sighting]:
+    """Return every large enough set of people linked by steps of at most ``gathering_link_m``."""
+    places = _in_view(item, "person")
     if len(places) == 0:
-        return _Sighting(item.offset_s, places)
+        return []
     apart_m = np.hypot(*(places[:, None] - places[None, :]).transpose(2, 0, 1))
     group = np.arange(len(places))
     for one, other in np.argwhere(apart_m <= rules.gathering_link_m):
         group[group == group[other]] = group[one]
-    values, counts = np.unique(group, return_counts=True)
-    return _Sighting(item.offset_s, places[group == values[np.argmax(counts)]])
+    sets = [places[group == number] for number in np.unique(group)]
+    return [_Sighting(item.offset_s, people) for people in sets if len(people) >= rules.gathering_min_people]
 
 
-def _spells(sightings: Sequence[_Sighting], max_gap_s: float) -> list[list[_Sighting]]:
-    spells = [[sighting] for sighting in sightings[:1]]
-    for before, after in itertools.pairwise(sightings):
-        if after.offset_s - before.offset_s > max_gap_s:
-            spells.append([])
-        spells[-1].append(after)
-    return spells
+def _chains(sightings: Sequence[_Sighting], *, gap_s: float, reach_m: float) -> list[list[_Sighting]]:
+    """Return sightings, given in order of time, that follow each other within a time and a distance.
+
+    Two groups of one frame that are near enough belong to one chain.
+    """
+    chains: list[list[_Sighting]] = []
+    for sighting in sightings:
+        open_chains = [
+            chain
+            for chain in chains
+            if sighting.offset_s - chain[-1].offset_s <= gap_s
+            and math.dist(sighting.middle_m, chain[-1].middle_m) <= reach_m
+        ]
+        if open_chains:
+            place_m = sighting.middle_m
+            min(open_chains, key=lambda chain: math.dist(place_m, chain[-1].middle_m)).append(sighting)
+        else:
+            chains.append([sighting])
+    return chains
 
 
-def _event(kind: EventKind, outpost: OutpostSite, spell: Sequence[_Sighting], site: Site) -> TruthEvent:
-    counts = [len(sighting.places_m) for sighting in spell]
-    east, north = np.concatenate([sighting.places_m for sighting in spell]).mean(axis=0)
+def _event(kind: EventKind, outpost: OutpostSite, chain: Sequence[_Sighting], site: Site) -> TruthEvent:
+    """Return a chain as an event; where a frame shows several groups of it, the largest is counted."""
+    largest = [
+        max(of_frame, key=lambda sighting: len(sighting.places_m))
+        for _, of_frame in itertools.groupby(chain, key=lambda sighting: sighting.offset_s)
+    ]
+    counts = [len(sighting.places_m) for sighting in largest]
+    east, north = np.concatenate([sighting.places_m for sighting in largest]).mean(axis=0)
     point = site.to_geo(float(east), float(north), 0.0)
     return TruthEvent(
         kind=kind,
         outpost_id=outpost.id,
-        start_s=spell[0].offset_s,
-        end_s=spell[-1].offset_s,
+        start_s=largest[0].offset_s,
+        end_s=largest[-1].offset_s,
         count=round(float(np.median(counts))),
         count_low=min(counts),
         count_high=max(counts),

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import json
-import math
-from dataclasses import replace
+from dataclasses import asdict, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,6 +15,7 @@ import pytest
 from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.outposts import parse_outposts
 from outwatch.domain.types import EventKind
+from outwatch.settings import RuleSettings
 from outwatch.simulate import (
     Scenario,
     SimulatedFlight,
@@ -25,6 +25,9 @@ from outwatch.simulate import (
     simulate,
 )
 from outwatch.simulate.actors import actors_of
+from outwatch.simulate.render import Seen
+from outwatch.simulate.truth import TruthFrame, TruthRules, derive_events
+from outwatch.simulate.view import Pose, Site
 
 SMALL: dict[str, Any] = {
     "name": "small",
@@ -213,7 +216,7 @@ def test_bodies_are_drawn_where_the_truth_puts_them(small: SimulatedFlight) -> N
     grey = frames_of(small.video)[0].astype(float)
     hot = np.argwhere(grey > 190)
     rows, columns = hot[(np.abs(hot - [(top + bottom) / 2, (left + right) / 2]) < 40).all(axis=1)].T
-    focal_px = 320 / math.tan(math.radians(24.56 / 2))
+    focal_px = 25 / 0.017
     foot = (320 + focal_px * 4 / 60, 256 - focal_px * 3 / 60)
     assert columns.mean() + 0.5 == pytest.approx((left + right) / 2, abs=1.0)
     assert rows.mean() + 0.5 == pytest.approx((top + bottom) / 2, abs=1.0)
@@ -287,6 +290,60 @@ def test_few_brief_or_distant_things_are_no_events(tmp_path: Path) -> None:
     far_post = [SMALL["outposts"][0] | {"east_m": 400}]
     far = simulate(scenario(people=[{"count": 9}], duration_s=17, fps=1, outposts=far_post), tmp_path)
     assert (few.events, brief.events, far.events) == ((), (), ())
+
+
+def people_at(offset_s: float, *places: tuple[float, int]) -> TruthFrame:
+    """Return a frame that shows groups in tight rows, given by metres east and number of people."""
+    pose = Pose(0.0, 0.0, 60.0, 0.0, -90.0)
+    seen = [
+        Seen("person", np.array([east_m + 0.5 * number, 0.0, 0.0]), None, 1.0)
+        for east_m, count in places
+        for number in range(count)
+    ]
+    return TruthFrame(round(offset_s * 5), offset_s, pose, pose, tuple(seen))
+
+
+def gatherings_in(frames: list[TruthFrame]) -> list[tuple[float, float, int]]:
+    """Return start, end and count of every true gathering around the small scenario's post."""
+    found = derive_events(scenario(), frames=frames, site=Site(33.5, 71.4, 500.0), rules=TruthRules())
+    return [(event.start_s, event.end_s, event.count) for event in found]
+
+
+@pytest.mark.parametrize(("apart_m", "expected"), [(100.0, [(0, 20, 12), (0, 20, 9)]), (30.0, [(0, 20, 12)])])
+def test_every_group_is_followed(apart_m: float, expected: list[tuple[float, float, int]]) -> None:
+    """Two groups far apart are two gatherings; near ones are one, counted by the larger."""
+    frames = [people_at(second, (0.0, 12), (apart_m, 9)) for second in range(21)]
+    assert sorted(gatherings_in(frames)) == sorted(expected)
+
+
+@pytest.mark.parametrize(
+    ("gap_s", "apart_m", "expected"),
+    [
+        (100.0, 0.0, [(0, 140, 9)]),
+        (121.0, 0.0, [(0, 20, 9), (141, 161, 9)]),
+        (100.0, 80.0, [(0, 20, 9), (120, 140, 9)]),
+    ],
+)
+def test_gathering_that_is_seen_again_is_one_as_the_rules_merge_it(
+    gap_s: float, apart_m: float, expected: list[tuple[float, float, int]]
+) -> None:
+    """Within two minutes and sixty metres it is the same one; the camera looked away."""
+    frames = [people_at(second, (0.0, 9)) for second in range(21)]
+    frames += [people_at(20 + gap_s + second, (apart_m, 9)) for second in range(21)]
+    assert gatherings_in(frames) == expected
+
+
+def test_brief_looks_do_not_add_up_to_a_gathering() -> None:
+    """Some part must last by itself; looks half a minute apart do not."""
+    assert gatherings_in([people_at(30.0 * number, (0.0, 9)) for number in range(6)]) == []
+
+
+def test_rules_of_the_truth_are_those_of_the_pipeline() -> None:
+    """Truth and pipeline restate one definition of an event."""
+    rules = RuleSettings().model_dump()
+    for name, value in asdict(TruthRules()).items():
+        theirs = rules[name] if name in rules else rules[name.removesuffix("_s")].total_seconds()
+        assert theirs == value, name
 
 
 @pytest.mark.slow

@@ -18,7 +18,8 @@ from outwatch.simulate import PoseNoise, ground_cases
 from outwatch.simulate.terrain import FlatSurface, GridSurface, invent_relief, read_dem, write_dem
 from outwatch.simulate.view import Pose, Site, View
 
-HFOV_DEG = 24.56
+HFOV_DEG = math.degrees(2 * math.atan(640 * 0.017 / 2 / 25))
+"""The XT2's: 640 pixels of 17 µm behind 25 mm."""
 EXACT = PoseNoise(position_sigma_m=0, height_sigma_m=0, heading_sigma_deg=0, tilt_sigma_deg=0, jitter=0)
 
 
