@@ -28,6 +28,7 @@ from detection.sightings import (
     by_look,
     largest_by_look,
     link,
+    merge,
     most_central,
     place_of,
 )
@@ -49,10 +50,19 @@ USUAL_QUANTILE = {VEHICLE: 0.75, GATHERING: 0.5}
 """Where among the counts of all looks the stated count lies. Parked vehicles that leave the frame pull
 the median down, so theirs is higher; a group's edge differs from look to look both ways."""
 LOW_QUANTILE = 0.1
-"""Nine looks of ten show at least ``count_low``."""
+"""Nine looks of ten that cover the place show at least ``count_low``."""
+UNMEASURED_RECALL = 0.5
+"""For a label whose recall nobody measured: the middle between finding nothing and everything, so that
+twice as many as are seen may be there. To take it as perfect would state a bound that nobody knows."""
 LEAST_RECALL = 0.2
 """A model that finds fewer than one in five cannot bound a count from above; no more is made up for."""
 
+WALKING_M_S = 1.5
+"""A brisk walk, so that a group on the move stays one (adults walk at 1.3 m/s, Bohannon 1997, up to 1.5)."""
+CENTRE_JITTER_M = 15.0
+"""How far the middle member of a group moves between looks, beyond the link between neighbours, though
+all stand still: where a group joins another, its middle jumps by half of its new width. On the sample
+flight, where 13 people are at times linked to 21, 12 m would part the largest looks from the others."""
 SAME_PLACE_M = 4.0
 """How far the box of one parked car moves between looks: half a car and the jitter of its edges. Not the
 error of the fix, which neighbouring looks share, and within which false boxes can be anywhere."""
@@ -76,6 +86,19 @@ class Thresholds:
     min_p_inside: float
 
 
+@dataclass(frozen=True, slots=True)
+class _Happening:
+    """What lasted near an outpost: its parts in order of start, and how many each of its looks shows."""
+
+    parts: list[list[Sighting]]
+    sizes: list[int]
+
+    @property
+    def sightings(self) -> list[Sighting]:
+        """Return the sightings of all parts, in order of time."""
+        return sorted((sighting for part in self.parts for sighting in part), key=lambda s: s.at)
+
+
 def find_events(
     detections: Sequence[Detection],
     *,
@@ -92,7 +115,7 @@ def find_events(
         looks: every look of the clip, with or without detections.
         outposts: the watched places.
         thresholds: when something is an event.
-        recall: the model's measured recall by label; unmeasured counts as 1.
+        recall: the model's measured recall by label; see ``UNMEASURED_RECALL`` for the others.
         make_id: from kind, place and start to the event's id. The place is the outpost's id; a second
             event of the same kind, outpost and start has ``#2`` behind it, and so on.
 
@@ -104,7 +127,7 @@ def find_events(
     if not located:
         return []
     vehicles = [detection for detection in located if detection.label in LABELS[VEHICLE]]
-    groups = find_groups([d for d in located if d.label in LABELS[GATHERING]], thresholds)
+    groups = find_groups([d for d in located if d.label in LABELS[GATHERING]], thresholds.gathering_link_m)
     in_view = Counter((detection.frame_index, detection.label) for detection in detections)
     fixes = [detection.fix for detection in located]
     found: list[Event] = []
@@ -117,34 +140,34 @@ def find_events(
         }
         least = {VEHICLE: thresholds.vehicle_min_confidence, GATHERING: thresholds.gathering_min_confidence}
         found += [
-            _event(kind, sightings, watch=watch, recall=recall, in_view=in_view)
+            _event(kind, happening, watch=watch, recall=recall, in_view=in_view)
             for kind, of_kind in happenings.items()
-            for sightings in of_kind
-            if _mean_confidence(sightings) >= least[kind]
+            for happening in of_kind
+            if _mean_confidence(happening.sightings) >= least[kind]
         ]
     return _with_ids(found, make_id)
 
 
-def find_groups(people: Sequence[Detection], thresholds: Thresholds) -> list[list[Detection]]:
-    """Return every group of enough people, look by look.
+def find_groups(people: Sequence[Detection], link_m: float) -> list[list[Detection]]:
+    """Return every group of people who stand together, of any size from ``CORE_NEIGHBOURS``, look by look.
 
     People are linked in metres from the camera's ground point, which are free of the pose error that
     all boxes of a frame share.
     """
     found: list[list[Detection]] = []
     for look in by_look([person for person in people if person.east_m is not None]):
-        if len(look) < thresholds.gathering_min_people:
+        if len(look) < CORE_NEIGHBOURS:
             continue
         places_m = np.array([[person.east_m, person.north_m] for person in look], float)
         linked = DBSCAN(
-            eps=thresholds.gathering_link_m,
+            eps=link_m,
             min_samples=CORE_NEIGHBOURS,
             algorithm="kd_tree",  # the default starts a thread pool for few people and takes 40 times as long
         ).fit_predict(places_m)
-        for number in range(linked.max() + 1):
-            group = [person for person, label in zip(look, linked, strict=True) if label == number]
-            if len(group) >= thresholds.gathering_min_people:
-                found.append(group)
+        found += [
+            [person for person, label in zip(look, linked, strict=True) if label == number]
+            for number in range(linked.max() + 1)
+        ]
     return found
 
 
@@ -159,19 +182,19 @@ def _check(detections: Sequence[Detection], looks: Sequence[Coverage]) -> None:
 
 def _vehicle_happenings(
     vehicles: Sequence[Detection], watch: Watch, *, looks: Sequence[Coverage], thresholds: Thresholds
-) -> list[list[Sighting]]:
+) -> list[_Happening]:
     """Return the lasting happenings of vehicles near an outpost, all vehicles of a look together."""
     odds = watch.p_inside([vehicle.fix for vehicle in vehicles])
     near = [v for v, p in zip(vehicles, odds.tolist(), strict=True) if p >= thresholds.min_p_inside]
     steady = {vehicle.frame_index for vehicle in _without_flicker(near, watch, looks)}
+    shown = [watch.sighting(members) for members in by_look(near)]
     # Lasting vehicles make the event; what flickers beside them is likelier a vehicle half missed.
     return _happenings(
         VEHICLE,
-        [watch.sighting(members) for members in by_look(near) if members[0].frame_index in steady],
+        [sighting for sighting in shown if sighting.members[0].frame_index in steady],
+        shown=shown,
         watch=watch,
         thresholds=thresholds,
-        min_duration=thresholds.vehicle_min_duration,
-        reach_m=math.inf,
     )
 
 
@@ -208,39 +231,59 @@ def _without_flicker(
 
 def _gathering_happenings(
     groups: Sequence[Sequence[Detection]], watch: Watch, thresholds: Thresholds
-) -> list[list[Sighting]]:
-    """Return the lasting happenings of groups whose middle is near an outpost."""
-    sightings = [watch.sighting(group) for group in groups]
-    odds = watch.p_inside([sighting.fix for sighting in sightings])
-    return _happenings(
-        GATHERING,
-        [s for s, p in zip(sightings, odds.tolist(), strict=True) if p >= thresholds.min_p_inside],
-        watch=watch,
-        thresholds=thresholds,
-        min_duration=thresholds.gathering_min_duration,
-        reach_m=thresholds.merge_distance_m,
-    )
+) -> list[_Happening]:
+    """Return the lasting happenings of large enough groups whose middle is near an outpost."""
+    shown = [watch.sighting(group) for group in groups]
+    large = [sighting for sighting in shown if len(sighting.members) >= thresholds.gathering_min_people]
+    odds = watch.p_inside([sighting.fix for sighting in large])
+    near = [s for s, p in zip(large, odds.tolist(), strict=True) if p >= thresholds.min_p_inside]
+    return _happenings(GATHERING, near, shown=shown, watch=watch, thresholds=thresholds)
 
 
 def _happenings(
     kind: EventKind,
     sightings: Sequence[Sighting],
     *,
+    shown: Sequence[Sighting],
     watch: Watch,
     thresholds: Thresholds,
-    min_duration: timedelta,
-    reach_m: float,
-) -> list[list[Sighting]]:
-    """Return the sightings of each happening of which some part lasts without a long gap."""
-    found: list[list[Sighting]] = []
-    for happening in link(sightings, gap=thresholds.merge_gap, reach_m=reach_m):
-        parts = link(happening, gap=thresholds.max_gap, reach_m=reach_m)
-        parts = [part for part in parts if len({sighting.at for sighting in part}) >= MIN_LOOKS]
-        if any(
-            watch.lasts(part, min_duration=min_duration, min_presence=MIN_PRESENCE[kind]) for part in parts
-        ):
-            found.append([sighting for part in parts for sighting in part])
-    return found
+) -> list[_Happening]:
+    """Return the happenings: sightings without a long gap that last, merged where they are near.
+
+    Groups are told apart by how far people walk; vehicles of an outpost are one happening wherever they
+    stand. ``shown`` is all that looks show, also what is too small or too brief to be a sighting.
+    """
+    min_duration, reach_m, merge_m = thresholds.vehicle_min_duration, math.inf, math.inf
+    if kind is GATHERING:
+        min_duration, merge_m = thresholds.gathering_min_duration, thresholds.merge_distance_m
+        reach_m = thresholds.gathering_link_m + CENTRE_JITTER_M
+    lasting = [
+        part
+        for part in link(sightings, gap=thresholds.max_gap, reach_m=reach_m, speed_m_s=WALKING_M_S)
+        if len({sighting.at for sighting in part}) >= MIN_LOOKS
+        and watch.lasts(part, min_duration=min_duration, min_presence=MIN_PRESENCE[kind])
+    ]
+    return [
+        _Happening(parts, _sizes(parts, shown=shown, watch=watch, reach_m=reach_m))
+        for parts in merge(lasting, gap=thresholds.merge_gap, reach_m=merge_m)
+    ]
+
+
+def _sizes(
+    parts: Sequence[Sequence[Sighting]], *, shown: Sequence[Sighting], watch: Watch, reach_m: float
+) -> list[int]:
+    """Return how many things each look that covers the parts shows together there, 0 for none."""
+    size_at: Counter[datetime] = Counter()
+    for part in parts:
+        at_s = [sighting.at.timestamp() for sighting in part]
+        places_m = np.array([sighting.place_m for sighting in part])
+        during = [sighting for sighting in shown if part[0].at <= sighting.at <= part[-1].at]
+        for sighting in during:
+            moment_s = sighting.at.timestamp()
+            there_m = [np.interp(moment_s, at_s, places_m[:, axis]) for axis in (0, 1)]
+            if math.dist(there_m, sighting.place_m) <= reach_m:
+                size_at[sighting.at] = max(size_at[sighting.at], len(sighting.members))
+    return [size_at[at] for at in {at for part in parts for at in watch.looked(part)}]
 
 
 def _mean_confidence(sightings: Sequence[Sighting]) -> float:
@@ -251,7 +294,7 @@ def _mean_confidence(sightings: Sequence[Sighting]) -> float:
 
 def _event(
     kind: EventKind,
-    sightings: Sequence[Sighting],
+    happening: _Happening,
     *,
     watch: Watch,
     recall: Mapping[str, float],
@@ -262,11 +305,14 @@ def _event(
     The confidence is the mean confidence of its detections times the share of looks that show it,
     among those that cover its place from start to end: a measure to sort by, not a probability.
     """
+    sightings = happening.sightings
     largest = largest_by_look(sightings)
     start, end = largest[0].at, largest[-1].at
     peak = max(largest, key=lambda s: (len(s.members), s.confidence, -s.at.timestamp()))
     fix = most_central(sightings).fix
-    count_low, count, count_high = _counts(largest, recall=recall, usual_quantile=USUAL_QUANTILE[kind])
+    count_low, count, count_high = _counts(
+        largest, sizes=happening.sizes, recall=recall, usual_quantile=USUAL_QUANTILE[kind]
+    )
     confidence = math.fsum(sighting.confidence for sighting in largest) / len(largest)
     return Event(
         id="",
@@ -292,19 +338,31 @@ def _event(
 
 
 def _counts(
-    sightings: Sequence[Sighting], *, recall: Mapping[str, float], usual_quantile: float
+    sightings: Sequence[Sighting],
+    *,
+    sizes: Sequence[int],
+    recall: Mapping[str, float],
+    usual_quantile: float,
 ) -> tuple[int, int, int]:
     """Return low, usual and high count.
 
-    Low is what nearly every look shows. High is the largest count that ``MIN_LOOKS`` looks reached, so
-    that one look's false boxes do not set it, divided by the share of such things the model finds.
+    Low is what nearly every look shows, also those that show too few to make an event, but never
+    nothing: an event says that something is there. High is the largest count that ``MIN_LOOKS`` looks
+    reached, so that one look's false boxes do not set it, each label divided by the share of such
+    things the model finds.
     """
-    sizes = np.sort([len(sighting.members) for sighting in sightings])
-    labels = {member.label for sighting in sightings for member in sighting.members}
-    share_found = max(LEAST_RECALL, min(recall.get(label, 1.0) for label in labels))
-    low = int(np.quantile(sizes, LOW_QUANTILE, method="lower"))
-    usual = int(np.quantile(sizes, usual_quantile, method="nearest"))
-    return low, usual, max(usual, math.ceil(sizes[-MIN_LOOKS] / share_found))
+    usual = int(np.quantile([len(s.members) for s in sightings], usual_quantile, method="nearest"))
+    low = max(1, min(usual, int(np.quantile(sizes, LOW_QUANTILE, method="lower"))))
+    likely = sorted(_likely_number(sighting.members, recall) for sighting in sightings)
+    return low, usual, max(usual, math.ceil(likely[-MIN_LOOKS]))
+
+
+def _likely_number(members: Iterable[Detection], recall: Mapping[str, float]) -> float:
+    """Return how many things stand behind those that were found."""
+    found = Counter(member.label for member in members)
+    return math.fsum(
+        number / max(LEAST_RECALL, recall.get(label, UNMEASURED_RECALL)) for label, number in found.items()
+    )
 
 
 def _with_ids(events: Iterable[Event], make_id: MakeId) -> list[Event]:

@@ -105,6 +105,11 @@ class Watch:
         seen, looked = self._seen_and_looked(sightings)
         return _count(seen, start, end) / _count(looked, start, end)
 
+    def looked(self, run: Sequence[Sighting]) -> list[datetime]:
+        """Return the times of the looks that cover a run's place, from its start to its end."""
+        seen, looked = self._seen_and_looked(run)
+        return looked[bisect_left(looked, seen[0]) : bisect_right(looked, seen[-1])]
+
     def lasts(self, run: Sequence[Sighting], *, min_duration: timedelta, min_presence: float) -> bool:
         """Return whether a run has a part of the least duration that is dense enough."""
         seen, looked = self._seen_and_looked(run)
@@ -126,21 +131,52 @@ class Watch:
         return sorted(seen), sorted(seen | looked)
 
 
-def link(sightings: Sequence[Sighting], *, gap: timedelta, reach_m: float) -> list[list[Sighting]]:
-    """Chain sightings, in order of time: each joins the nearest chain that is recent and near enough."""
+def link(
+    sightings: Sequence[Sighting], *, gap: timedelta, reach_m: float, speed_m_s: float = 0.0
+) -> list[list[Sighting]]:
+    """Chain sightings, in order of time: each joins the nearest chain that is recent and near enough.
+
+    Args:
+        sightings: in order of time.
+        gap: longest time between two links of a chain.
+        reach_m: farthest distance between two links.
+        speed_m_s: how much farther for every second between them.
+    """
     chains: list[list[Sighting]] = []
     for sighting in sightings:
         candidates = [
             (math.dist(chain[-1].place_m, sighting.place_m), index)
             for index, chain in enumerate(chains)
-            if sighting.at - chain[-1].at <= gap
+            if (age := sighting.at - chain[-1].at) <= gap
+            and math.dist(chain[-1].place_m, sighting.place_m) <= reach_m + speed_m_s * age.total_seconds()
         ]
-        away_m, nearest = min(candidates, default=(math.inf, -1))
-        if candidates and away_m <= reach_m:
-            chains[nearest].append(sighting)
+        if candidates:
+            chains[min(candidates)[1]].append(sighting)
         else:
             chains.append([sighting])
     return chains
+
+
+def merge(runs: Sequence[list[Sighting]], *, gap: timedelta, reach_m: float) -> list[list[list[Sighting]]]:
+    """Bring together runs: each joins the first others that it follows, or accompanies, near enough.
+
+    Near is measured from its start to where the other is at that time, or was last.
+    """
+    merged: list[list[list[Sighting]]] = []
+    for run in sorted(runs, key=lambda run: run[0].at):
+        for others in merged:
+            if any(_follows(run[0], other, gap=gap, reach_m=reach_m) for other in others):
+                others.append(run)
+                break
+        else:
+            merged.append([run])
+    return merged
+
+
+def _follows(start: Sighting, run: Sequence[Sighting], *, gap: timedelta, reach_m: float) -> bool:
+    index = max(0, bisect_right(run, start.at, key=lambda sighting: sighting.at) - 1)
+    away_m = math.dist(run[index].place_m, start.place_m)
+    return start.at - run[-1].at <= gap and away_m <= reach_m
 
 
 def largest_by_look(sightings: Sequence[Sighting]) -> list[Sighting]:

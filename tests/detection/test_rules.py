@@ -40,6 +40,7 @@ RULES = RuleSettings()
 THRESHOLDS = Thresholds(**{field.name: getattr(RULES, field.name) for field in fields(Thresholds)})
 POST = GeoPoint(33.5862, 71.445)
 FRAME = LocalFrame.at(POST)
+PERFECT = {"person": 1.0, "car": 1.0, "other_vehicle": 1.0}
 CAMERA_M = np.array([30.0, -40.0])
 """The camera's ground point, metres east and north of the post."""
 NOWHERE = GroundFix(START, None, None, None, "none", "not georeferenced")
@@ -119,7 +120,7 @@ def events(
         looks=looks(count) if covered is None else covered,
         outposts=outposts,
         thresholds=thresholds,
-        recall=recall or {},
+        recall=PERFECT if recall is None else recall,
         make_id=make_id,
     )
 
@@ -234,6 +235,63 @@ def test_count_high_allows_for_what_the_model_misses_and_for_single_wrong_looks(
     assert (event.count_low, event.count, event.count_high) == (9, 9, 15)
     assert event.peak_frame_index == 7 * 15
     assert event.in_view == 20
+
+
+def test_looks_with_too_few_for_a_gathering_lower_the_count() -> None:
+    """Seven people with a false eighth in four looks of ten are not surely eight."""
+    people = [p for look in range(61) for p in crowd(look, 8 if look % 5 in (0, 2) else 7)]
+
+    (event,) = events(people)
+
+    assert (event.count_low, event.count, event.count_high) == (7, 8, 8)
+
+
+def test_looks_that_show_nobody_lower_the_count_and_looks_elsewhere_do_not() -> None:
+    """What is empty at the place counts as such, but never as an event of nobody; away is not empty."""
+    people = [p for look in range(61) if look % 4 for p in crowd(look, 9)]
+    away = replace(looks(1)[0], footprint=shapely.box(72.0, 34.0, 72.1, 34.1)).footprint
+    covered = [look if index % 4 else replace(look, footprint=away) for index, look in enumerate(looks(61))]
+
+    assert [event.count_low for event in events(people)] == [1]
+    assert [event.count_low for event in events(people, covered=covered)] == [9]
+
+
+def test_unmeasured_recall_is_not_perfect_and_counts_by_label() -> None:
+    """Without a measure twice as many may be there; a label's recall only counts for that label."""
+    people = [person for look in range(41) for person in crowd(look, 10)]
+    assert [event.count_high for event in events(people, recall={})] == [20]
+    assert [event.count_high for event in events(people, recall={"car": 0.9})] == [20]
+
+    kinds = ["car"] * 8 + ["other_vehicle"]
+    cars = [seen(look, 20.0 * n, 50.0, label=kind) for look in range(20) for n, kind in enumerate(kinds)]
+    (event,) = events(cars, recall={"car": 1.0, "other_vehicle": 0.25})
+    assert event.count_high == 8 + 4
+
+
+def test_two_groups_that_pass_one_after_the_other_are_no_gathering() -> None:
+    """Each is there for ten seconds, within the merge distance: together they last, neither does."""
+    passing = [p for look in range(21) for p in crowd(look, 9, east_m=60)]
+    passing += [p for look in range(22, 43) for p in crowd(look, 9, east_m=100)]
+
+    assert events(passing) == []
+
+
+def test_a_group_that_walks_is_one_gathering() -> None:
+    """Nine people at 1.4 m/s stay together, also over a gap of four seconds."""
+    walking = [p for look in [*range(30), *range(38, 60)] for p in crowd(look, 9, east_m=-60 + 0.7 * look)]
+
+    (event,) = events(walking)
+
+    assert event.ended_at - event.started_at == timedelta(seconds=29.5)
+
+
+def test_a_later_flicker_does_not_lengthen_an_event() -> None:
+    """Three looks with a crowd 100 seconds after a gathering are not the same gathering."""
+    people = [p for look in [*range(41), 241, 242, 243] for p in crowd(look, 10)]
+
+    (event,) = events(people, count=250)
+
+    assert event.ended_at - event.started_at == timedelta(seconds=20)
 
 
 def test_parked_vehicles_are_one_event_with_their_usual_number() -> None:
