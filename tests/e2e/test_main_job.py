@@ -6,11 +6,13 @@ import hashlib
 import json
 import os
 import random
+import re
 import shutil
 import signal
 import subprocess
 import sys
 import time
+from datetime import date, timedelta
 from pathlib import Path
 
 import duckdb
@@ -122,13 +124,16 @@ def test_hostile_files_are_kept_with_their_reason_and_the_rest_goes_on(
 def test_telemetry_of_another_flight_is_refused_and_the_clip_kept(
     pipeline: wiring.Pipeline, gathering_flight: SimulatedFlight, tmp_path: Path
 ) -> None:
-    """A subtitle file that cannot be the clip's is quarantined; the clip stands, unlocated, and says so."""
+    """A subtitle file of three days later is quarantined; the clip stands, unlocated, and says so."""
     folder = tmp_path / "card"
     folder.mkdir()
     video = folder / "flight.mp4"
     shutil.copy(gathering_flight.video, video)
-    lines = gathering_flight.telemetry.read_text().split("\n\n")
-    (folder / "flight.SRT").write_text("\n\n".join(lines[: len(lines) // 4]))
+    own = gathering_flight.telemetry.read_text()
+    dates = set(re.findall(r"\d{4}-\d\d-\d\d", own))
+    assert len(dates) == 1
+    day = dates.pop()
+    (folder / "flight.SRT").write_text(own.replace(day, str(date.fromisoformat(day) + timedelta(days=3))))
     run_all(pipeline, video)
     (clip,) = pipeline.ledger.clips()
     files = {file.name: file for upload in pipeline.ledger.uploads() for file in upload.files}
