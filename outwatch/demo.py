@@ -68,7 +68,9 @@ def run_demo(folder: Path, *, console: Console) -> None:
         )
         with wiring.open_pipeline(settings) as pipeline:
             landed = registration.land(pipeline, videos, declared={"platform": "simulated XT2"})
-            console.print(f"\n[bold]2. Landed[/] {len(landed)} flights in {pipeline.store.url}/landing")
+            console.print(
+                f"\n[bold]2. Landed[/] {len(landed)} flights in {queries.locate(pipeline, 'landing')}"
+            )
         _run_dags(settings, receiver, console)
         _show(settings, receiver, console)
     console.print(f"\nDemo done in {time.monotonic() - started:.0f} s; everything is under {folder}")

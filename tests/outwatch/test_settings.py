@@ -168,4 +168,4 @@ def test_the_embedded_store_lies_in_home_whatever_its_name(tmp_path: Path, name:
 def test_settings_cannot_be_changed() -> None:
     """What a worker started with is what it works with."""
     with pytest.raises(ValueError, match="frozen"):
-        Settings().home = Path("elsewhere")  # type: ignore[misc]
+        Settings().home = Path("elsewhere")
