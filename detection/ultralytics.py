@@ -24,6 +24,7 @@ import numpy as np
 import structlog
 
 from detection.boxes import check_images, select_boxes
+from detection.contrast import lift_contrast
 from detection.labels import known, to_label
 from detection.model_card import WEIGHTS_NAME, XML_NAME, ModelCard, model_id, sha256_file
 from outwatch.domain.errors import ModelUnavailable
@@ -96,13 +97,16 @@ def _load(weights: Path) -> Any:
 class UltralyticsDetector:
     """Runs a ``.pt`` file or an engine, on a GPU where there is one, just as ``OpenVinoDetector`` would."""
 
-    def __init__(self, weights: Path | str, *, min_confidence: float) -> None:
+    def __init__(
+        self, weights: Path | str, *, min_confidence: float, least_contrast: float | None = None
+    ) -> None:
         """Load the model.
 
         Args:
             weights: the file. Where it is missing and bears the name of official weights, such as
                 ``yolo11n.pt``, they are downloaded to it.
             min_confidence: boxes at or below it are dropped.
+            least_contrast: flatter frames are lifted to it first; for thermal models.
 
         Raises:
             ModelUnavailable: the extra is not installed, or the weights are missing or broken.
@@ -112,6 +116,7 @@ class UltralyticsDetector:
         self._class_labels = _class_labels(self._model.names)
         self._model_id = model_id(path.stem, sha256_file(path))
         self._min_confidence = min_confidence
+        self._least_contrast = least_contrast
 
     @property
     def model_id(self) -> str:
@@ -140,6 +145,8 @@ class UltralyticsDetector:
         if not images:
             return []
         check_images(images)
+        if self._least_contrast is not None:
+            images = [lift_contrast(image, least=self._least_contrast) for image in images]
         results = self._model.predict(
             list(images),
             conf=self._min_confidence,
@@ -238,8 +245,8 @@ def _contrast_trainer(least: float, greatest: float) -> type:
     return ContrastTrainer
 
 
-def average_weights(first: Path, second: Path, *, out: Path) -> Path:
-    """Write the mean of two fine-tunings of one model, which keeps most of what each is best at.
+def average_weights(first: Path, second: Path, *, second_share: float, out: Path) -> Path:
+    """Write the weighted mean of two fine-tunings of one model, which keeps most of what each is best at.
 
     Source: Wortsman et al., "Model soups", ICML 2022. Both files are our own: loading one runs its pickle.
     """
@@ -249,7 +256,8 @@ def average_weights(first: Path, second: Path, *, out: Path) -> Path:
     models = [(checkpoint.get("ema") or checkpoint["model"]).float() for checkpoint in checkpoints]
     one, other = (model.state_dict() for model in models)
     mean = {
-        name: (one[name] + value) / 2 if value.is_floating_point() else value for name, value in other.items()
+        name: torch.lerp(one[name], value, second_share) if value.is_floating_point() else value
+        for name, value in other.items()
     }
     models[1].load_state_dict(mean)
     torch.save({**checkpoints[1], "model": models[1].half(), "ema": None}, out)

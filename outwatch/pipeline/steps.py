@@ -196,13 +196,15 @@ def raise_alerts(pipeline: Pipeline, clip_id: str) -> Outcome:
     def work(_job: _Job) -> _Done:
         raised: list[str] = []
         joined: list[str] = []
-        for event in standing_events(pipeline, pipeline.ledger.require_clip(clip_id)):
+        clip = pipeline.ledger.require_clip(clip_id)
+        for event in standing_events(pipeline, clip):
             alert = make_alert(
                 event,
                 outpost=pipeline.outpost(event.outpost_id),
                 alert_id=keys.alert_id(event.id),
                 raised_at=pipeline.now(),
                 live_within=pipeline.settings.alerts.live_within,
+                clock_uncertainty_s=clip.clock_uncertainty_s,
                 zone=pipeline.zone,
             )
             standing, is_new = pipeline.alert_book.raise_or_join(

@@ -20,6 +20,7 @@ from zoneinfo import ZoneInfo
 from alerting.email import EmailChannel
 from alerting.log import LogChannel
 from alerting.webhook import WebhookChannel
+from detection.contrast import LEAST_CONTRAST
 from detection.ground import ErrorBudget, GroundLocator
 from detection.rules import Thresholds
 from detection.terrain import DemTerrain
@@ -199,7 +200,8 @@ def build_detector(settings: Settings, modality: Modality) -> Detector:
     from detection.ultralytics import UltralyticsDetector
 
     try:
-        return UltralyticsDetector(weights, min_confidence=confidence)
+        least_contrast = LEAST_CONTRAST if modality is Modality.THERMAL else None
+        return UltralyticsDetector(weights, min_confidence=confidence, least_contrast=least_contrast)
     except ModelUnavailable as error:
         raise ModelUnavailable(
             f"no model for {modality} footage: {error}. Install outwatch[ultralytics] and set "
