@@ -18,6 +18,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 from rich.console import Console
+from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
 
@@ -47,7 +48,7 @@ def _pipeline() -> Iterator[wiring.Pipeline]:
         with wiring.open_pipeline() as pipeline:
             yield pipeline
     except OutwatchError as error:
-        err.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        _say(error)
         raise typer.Exit(1) from error
 
 
@@ -162,12 +163,13 @@ def alerts(
             return
         for row in rows:
             out.rule(f"{row['priority']} {row['kind']} {row['outpost_id']} ({row['state']})", align="left")
-            out.print(row["message_en"], highlight=False)
-            out.print(row["message_ur"], highlight=False)
+            out.print(row["message_en"], highlight=False, markup=False)
+            out.print(row["message_ur"], highlight=False, markup=False)
             for delivery in row["deliveries"]:
                 out.print(
                     f"  {delivery['channel']}: {delivery['state']} {delivery['last_error'] or ''}",
                     style="dim",
+                    markup=False,
                 )
         out.print(f"{len(rows)} alerts")
 
@@ -193,7 +195,7 @@ def work(as_json: AsJson = False) -> None:
             return
         table = Table("step", "subject", "state", "attempts", "error")
         for item in rows:
-            table.add_row(item.step, item.subject, item.state, str(item.attempts), item.error or "")
+            table.add_row(item.step, item.subject, item.state, str(item.attempts), escape(item.error or ""))
         out.print(table)
 
 
@@ -234,7 +236,7 @@ def simulate(
                 chosen, folder, progress=lambda done, total: bars.update(task, completed=done, total=total)
             )
     except OutwatchError as error:
-        err.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        _say(error)
         raise typer.Exit(1) from error
     for path in (flight.video, flight.telemetry, flight.truth, flight.outposts):
         out.print(path, highlight=False)
@@ -255,7 +257,7 @@ def demo(
     try:
         run_demo(folder or load_settings().home_dir / "demo", console=out)
     except OutwatchError as error:
-        err.print(f"[bold red]{type(error).__name__}[/]: {error}", highlight=False)
+        _say(error)
         raise typer.Exit(1) from error
 
 
@@ -271,9 +273,18 @@ def doctor(as_json: AsJson = False) -> None:
         table = Table("", "what", "found", "what to do")
         colours = {"ok": "green", "warning": "yellow", "failed": "bold red"}
         for check in checks:
-            table.add_row(f"[{colours[check.state]}]{check.state}[/]", check.name, check.found, check.fix)
+            table.add_row(
+                f"[{colours[check.state]}]{check.state}[/]",
+                check.name,
+                escape(check.found),
+                escape(check.fix),
+            )
         out.print(table)
     raise typer.Exit(1 if any(check.state == "failed" for check in checks) else 0)
+
+
+def _say(error: OutwatchError) -> None:
+    err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
 
 
 def _run(pipeline: wiring.Pipeline, *, quiet: bool) -> runner.Report:
@@ -289,7 +300,9 @@ def _run(pipeline: wiring.Pipeline, *, quiet: bool) -> runner.Report:
                     bars.update(task, visible=False)
                 clip = pipeline.ledger.clip(subject) if step == "detect_clips" else None
                 total = clip.duration_s if clip else None
-                current[key] = bars.add_task(f"{step} {clip.file_name if clip else subject}", total=total)
+                current[key] = bars.add_task(
+                    escape(f"{step} {clip.file_name if clip else subject}"), total=total
+                )
             if done_s is not None:
                 bars.update(current[key], completed=done_s)
 
@@ -343,18 +356,18 @@ def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
     colours = {"accepted": "green", "refused": "red", "duplicate": "yellow", "landed": "cyan"}
     for row in rows:
         if row["error"]:
-            table.add_row(row["names"][0], "[red]not handed in[/]", "", "", row["error"])
+            table.add_row(escape(row["names"][0]), "[red]not handed in[/]", "", "", escape(row["error"]))
         for file in row["files"]:
             notes = [file["reason"], file["incomplete"], *file["notes"], ", ".join(file["flags"])]
             if row["already_landed"]:
                 notes.insert(0, "already handed in; nothing written again")
             notes += row["unfinished"]
             table.add_row(
-                file["name"],
+                escape(file["name"]),
                 f"[{colours[file['outcome']]}]{file['outcome']}[/]",
                 file["clip_id"] or "",
                 str(len(file["events"])) if file["clip_id"] else "",
-                "; ".join(note for note in notes if note),
+                escape("; ".join(note for note in notes if note)),
             )
     out.print(table)
     _show_failures(report.failures)
@@ -362,7 +375,9 @@ def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
 
 def _show_failures(failures: list[Outcome]) -> None:
     for failure in failures:
-        err.print(f"[bold red]{failure.step}[/] {failure.input}: {failure.error}", highlight=False)
+        err.print(
+            f"[bold red]{failure.step}[/] {escape(f'{failure.input}: {failure.error}')}", highlight=False
+        )
     if failures:
         err.print("Mend the cause, then `outwatch retry` and `outwatch run`.")
 

@@ -14,7 +14,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from outwatch.domain.errors import TransientError
+from outwatch.domain.errors import FeedTimeout, TransientError
 
 MIGRATE_TIMEOUT_S = 300
 RUN_TIMEOUT_S = 3600
@@ -74,14 +74,17 @@ def run_dags(home: Path, dag_ids: Sequence[str], *, settings: Mapping[str, str])
 
 
 def _run(command: Sequence[str], *, home: Path, settings: Mapping[str, str], timeout_s: float) -> str:
-    done = subprocess.run(  # noqa: S603  our own interpreter with fixed arguments
-        command,
-        env={**environment(home), **settings},
-        capture_output=True,
-        text=True,
-        timeout=timeout_s,
-        check=False,
-    )
+    try:
+        done = subprocess.run(  # noqa: S603  our own interpreter with fixed arguments
+            command,
+            env={**environment(home), **settings},
+            capture_output=True,
+            text=True,
+            timeout=timeout_s,
+            check=False,
+        )
+    except subprocess.TimeoutExpired as error:
+        raise FeedTimeout(f"{' '.join(command[1:4])} did not end within {timeout_s:.0f} s") from error
     (home / "airflow" / "last_run.log").write_text(done.stdout + done.stderr, encoding="utf-8")
     if done.returncode != 0:
         raise TransientError(

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from outwatch.domain.types import Event
@@ -19,13 +20,14 @@ def show_events(console: Console, pipeline: Pipeline, found: Sequence[Event]) ->
     """Print events for people: local times, counts with their interval, then where each still lies."""
     table = Table(title=f"{len(found)} events (times in {pipeline.zone.key})", title_justify="left")
     for column in ("#", "what", "near", "from", "to", "count", "distance", "± m", "inside"):
-        table.add_column(column, no_wrap=column in {"from", "to", "count", "distance"})
+        words = column in {"what", "near"}
+        table.add_column(column, no_wrap=not words, min_width=9 if words else None, overflow="fold")
     for number, event in enumerate(found, start=1):
         table.add_row(
             str(number),
             event.kind.value.removesuffix("_near_outpost"),
-            event.outpost_id,
-            event.started_at.astimezone(pipeline.zone).strftime("%y-%m-%d %H:%M:%S"),
+            escape(event.outpost_id),
+            event.started_at.astimezone(pipeline.zone).strftime("%d %b %H:%M:%S"),
             event.ended_at.astimezone(pipeline.zone).strftime("%H:%M:%S"),
             f"{event.count} ({event.count_low}-{event.count_high})",
             f"{event.distance_m:.0f} m",
@@ -35,4 +37,6 @@ def show_events(console: Console, pipeline: Pipeline, found: Sequence[Event]) ->
     console.print(table)
     for number, event in enumerate(found, start=1):
         for key in event.evidence_keys[:1]:
-            console.print(f"{number}: {queries.locate(pipeline, key)}", soft_wrap=True, highlight=False)
+            console.print(
+                f"{number}: {queries.locate(pipeline, key)}", soft_wrap=True, highlight=False, markup=False
+            )

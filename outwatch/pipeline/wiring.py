@@ -142,7 +142,10 @@ def build_store(settings: Settings) -> ObjectStore:
         ConfigInvalid: the URL is neither ``file://…`` nor ``s3://bucket[/prefix]?endpoint=…``.
     """
     url = settings.resolved_store_url
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError as error:
+        raise ConfigInvalid(f"store_url {url!r} is no URL: {error}") from error
     if parts.scheme == "file" and parts.path:
         return LocalStore(Path(unquote(parts.path)))
     if parts.scheme != "s3" or not parts.netloc:
