@@ -34,5 +34,5 @@ def lift_contrast(image: Image, *, least: float) -> Image:
         return image
     levels = np.arange(256, dtype=np.float32)
     centre = float(mean[0, 0])
-    table = np.clip((levels - centre) * gain + centre, 0, 255).astype(np.uint8)
+    table: Image = np.clip((levels - centre) * gain + centre, 0, 255).astype(np.uint8)
     return table[image]

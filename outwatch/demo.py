@@ -138,7 +138,9 @@ def _show(settings: Settings, receiver: Receiver, console: Console) -> None:
         show_events(console, pipeline, found)
         console.print("\n[bold]5. Alerts[/], as the control room's webhook received them, signatures checked")
         for message in receiver.received:
-            console.print_json(json.dumps(message, ensure_ascii=False))
+            still = message.get("still_jpeg_base64") or ""
+            shown = {**message, "still_jpeg_base64": f"({len(still)} characters)"}
+            console.print_json(json.dumps(shown, ensure_ascii=False))
         pattern = queries.locate(pipeline, "lake/events/*/*.parquet").replace("'", "''")
     query = f"SELECT {COLUMNS} FROM '{pattern}' ORDER BY started_at"  # noqa: S608  our own path
     console.print("\n[bold]6. The same events[/] for an analyst, straight from the Parquet:")
