@@ -79,4 +79,4 @@ def test_flight_through_the_dags(settings: Settings, gathering_flight: Simulated
     with wiring.open_pipeline(settings) as pipeline:
         (event,) = queries.events(pipeline)
     assert receiver.forged == 0
-    assert [message["event_ids"] for message in receiver.received] == [[event.id]]
+    assert [message["payload"]["event_ids"] for message in receiver.received] == [[event.id]]

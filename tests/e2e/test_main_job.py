@@ -88,7 +88,7 @@ def test_outside_reader_sees_valid_geoparquet(
         west, south, east, north = frame.total_bounds
         assert len(geopandas.read_parquet(path, bbox=(west, south, east, north))) > 0, table
         assert len(geopandas.read_parquet(path, bbox=(0.0, 0.0, 1.0, 1.0))) == 0, table
-    rows = duckdb.sql(f"SELECT id FROM '{store}/lake/events/*/*.parquet'").fetchall()
+    rows = duckdb.sql(f"SELECT event_id FROM '{store}/lake/events/*/*.parquet'").fetchall()
     assert rows == [(event.id,) for event in queries.events(pipeline)]
 
 
