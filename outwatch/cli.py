@@ -200,10 +200,16 @@ def work(as_json: AsJson = False) -> None:
 
 
 @app.command()
-def retry() -> None:
-    """Open all failed work again, once what made it fail is mended; `run` or the DAGs then do it."""
+def retry(
+    events: Annotated[
+        bool,
+        typer.Option("--events", help="Ask the rules again of every clip: places or thresholds changed."),
+    ] = False,
+) -> None:
+    """Open failed work and refused deliveries again, once mended; `run` or the DAGs then do it."""
     with _pipeline() as pipeline:
-        out.print(f"{runner.reopen_failed(pipeline)} opened again")
+        reopened = runner.reopen_failed(pipeline) + (runner.reopen_events(pipeline) if events else 0)
+        out.print(f"{reopened} opened again")
 
 
 @app.command()

@@ -59,6 +59,12 @@ def reopen_failed(pipeline: Pipeline) -> int:
     return reopened + pipeline.alert_book.reopen_refused()
 
 
+def reopen_events(pipeline: Pipeline) -> int:
+    """Have the rules asked again of every detected clip, after places or thresholds changed."""
+    asked = pipeline.ledger.work(step="publish_events", state=WorkState.DONE)
+    return sum(pipeline.ledger.reopen(work.step, work.subject) for work in asked)
+
+
 def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> Outcome:
     if step == "ingest_footage":
         return steps.ingest_footage(pipeline, subject)

@@ -184,7 +184,9 @@ def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
         evidence = tuple(name for event in events for name in event.evidence_keys)
         for stale in {key for event in before for key in event.evidence_keys}.difference(evidence):
             pipeline.store.delete(stale)
-        outcome = Outcome("publish_events", clip_id, (*evidence, key), {"events": len(events)})
+        outcome = Outcome(
+            "publish_events", clip_id, (*evidence, key), {"events": len(events)}, notes=_unwatched(pipeline)
+        )
         return _Done(outcome, (("send_alerts", clip_id),))
 
     return _perform(pipeline, "publish_events", clip_id, work)
@@ -338,12 +340,18 @@ def _fetch(pipeline: Pipeline, clip: Clip, folder: Path) -> Path:
 
 
 def clip_notes(pipeline: Pipeline, clip: Clip) -> tuple[str, ...]:
-    """Return what a person should know of a detected clip that has no located things, and why."""
+    """Return why a detected clip could give no events, in words a person can act on."""
     try:
         table = pipeline.lake.read("coverage", dt=keys.dt_of(clip.started_at), name=clip.id)
     except ObjectMissing:
         return ()
-    return _unlocated(schemas.coverage_from(table), clip)
+    return (*_unlocated(schemas.coverage_from(table), clip), *_unwatched(pipeline))
+
+
+def _unwatched(pipeline: Pipeline) -> tuple[str, ...]:
+    if pipeline.outposts:
+        return ()
+    return ("no event is possible: no places are set; set OUTWATCH_OUTPOSTS, then `outwatch retry --events`",)
 
 
 def _unlocated(looks: Sequence[Coverage], clip: Clip) -> tuple[str, ...]:

@@ -154,3 +154,19 @@ def test_fault_in_one_piece_of_work_never_stops_the_rest(
     (file,) = [f for u in pipeline.ledger.uploads() for f in u.files if f.name.endswith(".mp4")]
     assert file.outcome is FileState.ACCEPTED
     assert runner.run_open_work(pipeline).failures == []
+
+
+def test_places_set_later_give_their_events(
+    pipeline: wiring.Pipeline, gathering_flight: SimulatedFlight
+) -> None:
+    """Without places a clip says why it has no event; set later, the rules are asked again."""
+    with_places = pipeline.settings
+    pipeline.settings = with_places.model_copy(update={"outposts": None})
+    hand_in(pipeline, gathering_flight.video)
+    (clip,) = pipeline.ledger.clips()
+    assert "no places are set" in steps.clip_notes(pipeline, clip)[0]
+    pipeline.settings = with_places
+    del pipeline.outposts
+    assert runner.reopen_events(pipeline) == 1
+    assert runner.run_open_work(pipeline).failures == []
+    assert len(registration.standing_events(pipeline, clip)) == 1
