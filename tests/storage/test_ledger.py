@@ -30,7 +30,7 @@ STEP = "ingest_footage"
 DONE = Outcome(STEP, "u1", ("footage/a", "footage/b"), {"clips": 2})
 
 CLAIM_ALL = """
-import sys
+import sys, time
 from datetime import UTC, datetime, timedelta
 from outwatch.domain.types import Outcome
 from storage.database import connect
@@ -46,6 +46,7 @@ while subjects := ledger.open_subjects("race"):
         if claim := ledger.claim("race", subject):
             print(subject, flush=True)
             ledger.complete(claim, Outcome("race", subject))
+            time.sleep(0.005)  # work takes time; without any, the first process may do it all
 """
 CLAIM_AND_HANG = """
 import sys, time
@@ -253,10 +254,33 @@ def test_completion_that_fails_writes_nothing(ledger: Ledger) -> None:
 def test_clip_registered_anew_replaces_itself(ledger: Ledger) -> None:
     """Better telemetry may change what is known of the same bytes."""
     ledger.complete(claimed(ledger, "u1"), DONE, clips=[clip(hour=12), clip("c0", hour=13)])
-    ledger.complete(claimed(ledger, "u2"), DONE, clips=[clip(hour=14, platform="H20T")])
+    better = [clip(hour=14, platform="H20T")]
+    ledger.complete(claimed(ledger, "u2"), DONE, clips=better, replaces=[clip(hour=12)])
     assert [(found.id, found.platform) for found in ledger.clips()] == [("c0", "XT2"), ("c1", "H20T")]
     since = ledger.clips(since=datetime(2026, 3, 1, 14, tzinfo=UTC))
     assert [found.id for found in since] == ["c1"]
+
+
+def test_clip_that_another_worker_registered_meanwhile_stands(ledger: Ledger) -> None:
+    """Who thought a clip new, or another than it is by now, has lost; nothing of it is kept."""
+    ledger.complete(claimed(ledger, "u1"), DONE, clips=[clip(hour=12)])
+    late = claimed(ledger, "u2")
+    for replaces in ([], [clip(hour=11)]):
+        with pytest.raises(LeaseLost, match="c1"):
+            ledger.complete(late, DONE, clips=[clip(hour=14)], replaces=replaces)
+    assert ledger.clips() == [clip(hour=12)]
+
+
+def test_what_follows_is_done_again_when_its_source_is(ledger: Ledger) -> None:
+    """Completing a step opens what it opens again, and a worker still at that loses its claim."""
+    ledger.complete(claimed(ledger, "u1"), DONE, opens=[("next", "c1")])
+    busy = ledger.claim("next", "c1")
+    assert busy is not None
+    ledger.reopen(STEP, "u1")
+    ledger.complete(claimed(ledger, "u1"), DONE, opens=[("next", "c1")])
+    assert ledger.open_subjects("next") == ["c1"]
+    with pytest.raises(LeaseLost):
+        ledger.complete(busy, DONE)
 
 
 @pytest.mark.parametrize(("retry", "state"), [(True, WorkState.OPEN), (False, WorkState.FAILED)])
