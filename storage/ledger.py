@@ -171,17 +171,6 @@ class Ledger:
         """Return the uploads received at or after ``since``, oldest first."""
         return self._uploads(*([] if since is None else [tables.uploads.c.received_at >= since]))
 
-    def files_with_sha256(self, sha256: str) -> list[LandedFile]:
-        """Return every landed file of this content, oldest first."""
-        files = tables.landed_files
-        query = (
-            select(files)
-            .where(files.c.sha256 == sha256)
-            .order_by(files.c.received_at, files.c.upload_id, files.c.name)
-        )
-        with reading(self._engine) as connection:
-            return [_file(row) for row in connection.execute(query)]
-
     def open_work(self, step: str, subject: str) -> bool:
         """Open a piece of work; where it is known, in whatever state, leave it and return False."""
         with writing(self._engine) as connection:

@@ -147,14 +147,6 @@ def test_uploads_come_oldest_first(ledger: Ledger) -> None:
     assert [upload.id for upload in since] == ["u2", "u3"]
 
 
-def test_files_are_found_by_content(ledger: Ledger) -> None:
-    """The same bytes under another name, in another upload, are known."""
-    ledger.record_upload([landed()], declared={}, opens=[])
-    ledger.record_upload([landed("copy.mp4", upload_id="u2")], declared={}, opens=[])
-    assert [file.name for file in ledger.files_with_sha256("ab" * 32)] == ["a.mp4", "copy.mp4"]
-    assert ledger.files_with_sha256("ff" * 32) == []
-
-
 def test_work_is_opened_once(ledger: Ledger) -> None:
     """Opening known work leaves it in the state it has."""
     assert ledger.open_work(STEP, "u1")
