@@ -13,6 +13,7 @@ import json
 import os
 import pkgutil
 import re
+import statistics
 import sys
 from collections.abc import Callable, Collection, Iterator
 from typing import IO
@@ -87,7 +88,8 @@ def probe(
         "created": container.metadata.get("creation_time"),
         "frames_declared": stream.frames or None,
         "duration_declared_s": _duration_s(container, stream) if declares else None,
-        "coloured_share": max(chroma, default=None),
+        # The median: damage paints colours into single frames of a thermal clip.
+        "coloured_share": statistics.median(chroma) if chroma else None,
         "subtitles": _subtitles(tally),
     }
 

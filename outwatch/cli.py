@@ -38,6 +38,8 @@ app = typer.Typer(
 )
 out = Console()
 err = Console(stderr=True)
+TOLD = {"no_telemetry", "incomplete"}
+"""Flags that the notes of a clip put into words already."""
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables for people.")]
 
 
@@ -364,7 +366,8 @@ def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
         if row["error"]:
             table.add_row(escape(row["names"][0]), "[red]not handed in[/]", "", "", escape(row["error"]))
         for file in row["files"]:
-            notes = [file["reason"], file["incomplete"], *file["notes"], ", ".join(file["flags"])]
+            flags = ", ".join(flag for flag in file["flags"] if flag not in TOLD)
+            notes = [file["reason"], file["incomplete"], *file["notes"], flags]
             if row["already_landed"]:
                 notes.insert(0, "already handed in; nothing written again")
             notes += row["unfinished"]

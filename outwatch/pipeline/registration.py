@@ -175,7 +175,8 @@ def register_upload(
     rows = {file.name: file for file in upload.files}
     local = {}
     for number, file in enumerate(upload.files):
-        local[file.name] = folder / f"{number}{PurePosixPath(file.name).suffix}"
+        # A name of its own, so that it can be told from the file's own name in a decoder's words.
+        local[file.name] = folder / f"outwatch-{upload_id}-{number}{PurePosixPath(file.name).suffix}"
         pipeline.store.download(file.key, local[file.name])
         if keys.sha256_file(local[file.name]) != file.sha256:
             raise CorruptClip(
