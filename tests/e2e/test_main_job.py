@@ -27,11 +27,11 @@ from outwatch.simulate import SimulatedFlight
 
 
 def objects(store: Path) -> dict[str, str]:
-    """Return the SHA-256 of every object in a local store, by key."""
+    """Return the SHA-256 of every object in a local store, by key; what a killed writer left is no object."""
     return {
         str(path.relative_to(store)): hashlib.sha256(path.read_bytes()).hexdigest()
         for path in sorted(store.rglob("*"))
-        if path.is_file()
+        if path.is_file() and ".partial" not in path.parts
     }
 
 
