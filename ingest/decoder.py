@@ -15,7 +15,7 @@ import pkgutil
 import re
 import statistics
 import sys
-from collections.abc import Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import IO
 
 import av
@@ -88,8 +88,7 @@ def probe(
         "created": container.metadata.get("creation_time"),
         "frames_declared": stream.frames or None,
         "duration_declared_s": _duration_s(container, stream) if declares else None,
-        # The median: damage paints colours into single frames of a thermal clip.
-        "coloured_share": statistics.median(chroma) if chroma else None,
+        "coloured_share": _coloured(chroma, damaged=tally.marked + tally.lost > 0),
         "subtitles": _subtitles(tally),
     }
 
@@ -136,6 +135,13 @@ class _Grid:
             return False
         self._next = point + 1
         return True
+
+
+def _coloured(shares: Sequence[float], *, damaged: bool) -> float | None:
+    """Return how coloured a clip is: its most coloured sample, or the median where damage paints colours."""
+    if not shares:
+        return None
+    return statistics.median(shares) if damaged else max(shares)
 
 
 def coloured_share(frame: av.VideoFrame) -> float:

@@ -209,7 +209,13 @@ class LocalStore:
         if folder.is_dir():
             return
         self._make_folder(folder.parent)
-        folder.mkdir(exist_ok=True)
+        try:
+            folder.mkdir(exist_ok=True)
+        except FileExistsError as error:
+            # Found taken, and then no folder: a file's, or a delete has removed the folder in between.
+            if folder.is_file():
+                raise
+            raise FileNotFoundError(str(folder)) from error
         sync_folder(folder.parent)
 
     def _walk(self, base: str, *, prefix: str) -> Iterator[ObjectInfo]:
