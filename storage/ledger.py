@@ -104,7 +104,7 @@ class Work:
 
 
 class Hold:
-    """A claim being renewed; long work asks ``lost`` now and then and stops when it is."""
+    """A claim being renewed in the background, and whether that still succeeds."""
 
     def __init__(self) -> None:
         self._lost = threading.Event()
