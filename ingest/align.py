@@ -1,7 +1,7 @@
 """Put telemetry and frames on one time line: the camera's pose at any moment of a clip.
 
 Belongs here: interpolation, and the check that telemetry belongs to the clip it lies beside. Not
-here: reading telemetry (``srt.py``) and deciding on a clip's clock (``register.py``).
+here: reading telemetry (``telemetry/``) and deciding on a clip's clock (``register.py``).
 """
 
 from __future__ import annotations

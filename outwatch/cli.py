@@ -6,23 +6,20 @@ Exit codes: 0 all is well, 1 something failed or was refused (the output says wh
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
 import typer
-from rich.console import Console
 from rich.markup import escape
-from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import TaskID
 from rich.table import Table
 
 from outwatch import __version__
+from outwatch.commands.shared import AsJson, err, opened_pipeline, out, print_json, progress_bars, say
 from outwatch.domain.cameras import camera_named, camera_names
 from outwatch.domain.errors import OutwatchError
 from outwatch.domain.types import Outcome
@@ -36,22 +33,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-out = Console()
-err = Console(stderr=True)
 TOLD = {"no_telemetry", "incomplete"}
 """Flags that the notes of a clip put into words already."""
-AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables for people.")]
-
-
-@contextmanager
-def _pipeline() -> Iterator[wiring.Pipeline]:
-    """Open the pipeline; show an error of ours in one line and leave with 1."""
-    try:
-        with wiring.open_pipeline() as pipeline:
-            yield pipeline
-    except OutwatchError as error:
-        _say(error)
-        raise typer.Exit(1) from error
 
 
 def _print_version(asked: bool) -> None:
@@ -99,14 +82,14 @@ def ingest(
         for name, value in (("camera", camera), ("platform", platform), ("time_zone", time_zone))
         if value is not None
     }
-    with _pipeline() as pipeline:
+    with opened_pipeline() as pipeline:
         if camera is not None:
             camera_named(camera)
         landed = registration.land(pipeline, files, declared=declared)
         report = runner.Report() if land_only else _run(pipeline, quiet=as_json)
         rows = [_ingest_row(pipeline, upload) for upload in landed]
         if as_json:
-            _print_json({"uploads": rows, "failures": [steps.summary(item) for item in report.failures]})
+            print_json({"uploads": rows, "failures": [steps.summary(item) for item in report.failures]})
         else:
             _show_ingest(rows, report)
         failed = (
@@ -120,10 +103,10 @@ def ingest(
 @app.command()
 def run(as_json: AsJson = False) -> None:
     """Run whatever is open in the ledger, step by step, through to the alert."""
-    with _pipeline() as pipeline:
+    with opened_pipeline() as pipeline:
         report = _run(pipeline, quiet=as_json)
         if as_json:
-            _print_json(
+            print_json(
                 {
                     "outcomes": [steps.summary(item) for item in report.outcomes],
                     "failures": [steps.summary(item) for item in report.failures],
@@ -143,10 +126,10 @@ def events(
     as_json: AsJson = False,
 ) -> None:
     """List the events that stand, oldest first."""
-    with _pipeline() as pipeline:
+    with opened_pipeline() as pipeline:
         found = queries.events(pipeline, since=since.date() if since else None)
         if as_json:
-            _print_json([queries.event_row(pipeline, event) for event in found])
+            print_json([queries.event_row(pipeline, event) for event in found])
         else:
             show_events(out, pipeline, found)
 
@@ -157,11 +140,11 @@ def alerts(
     as_json: AsJson = False,
 ) -> None:
     """List the alerts, newest first, and how their deliveries stand."""
-    with _pipeline() as pipeline:
+    with opened_pipeline() as pipeline:
         found = queries.alerts(pipeline, control_room=control_room)
         rows = [queries.alert_row(pipeline, alert) for alert in found]
         if as_json:
-            _print_json(rows)
+            print_json(rows)
             return
         for row in rows:
             out.rule(f"{row['priority']} {row['kind']} {row['outpost_id']} ({row['state']})", align="left")
@@ -179,10 +162,10 @@ def alerts(
 @app.command()
 def work(as_json: AsJson = False) -> None:
     """List the work that is open or failed, with the reason of each failure."""
-    with _pipeline() as pipeline:
+    with opened_pipeline() as pipeline:
         rows = queries.unfinished(pipeline)
         if as_json:
-            _print_json(
+            print_json(
                 [
                     {
                         "step": w.step,
@@ -209,7 +192,7 @@ def retry(
     ] = False,
 ) -> None:
     """Open failed work and refused deliveries again, once mended; `run` or the DAGs then do it."""
-    with _pipeline() as pipeline:
+    with opened_pipeline() as pipeline:
         reopened = runner.reopen_failed(pipeline) + (runner.reopen_events(pipeline) if events else 0)
         out.print(f"{reopened} opened again")
 
@@ -238,13 +221,13 @@ def simulate(
 
     try:
         chosen = load_scenario(scenario)
-        with _progress() as bars:
+        with progress_bars() as bars:
             task = bars.add_task(f"rendering {chosen.name}", total=None)
             flight = render(
                 chosen, folder, progress=lambda done, total: bars.update(task, completed=done, total=total)
             )
     except OutwatchError as error:
-        _say(error)
+        say(error)
         raise typer.Exit(1) from error
     for path in (flight.video, flight.telemetry, flight.truth, flight.outposts):
         out.print(path, highlight=False)
@@ -265,7 +248,7 @@ def demo(
     try:
         run_demo(folder or load_settings().home_dir / "demo", console=out)
     except OutwatchError as error:
-        _say(error)
+        say(error)
         raise typer.Exit(1) from error
 
 
@@ -276,7 +259,7 @@ def doctor(as_json: AsJson = False) -> None:
 
     checks = examine()
     if as_json:
-        _print_json([{"name": c.name, "state": c.state, "found": c.found, "fix": c.fix} for c in checks])
+        print_json([{"name": c.name, "state": c.state, "found": c.found, "fix": c.fix} for c in checks])
     else:
         table = Table("", "what", "found", "what to do")
         colours = {"ok": "green", "warning": "yellow", "failed": "bold red"}
@@ -291,14 +274,10 @@ def doctor(as_json: AsJson = False) -> None:
     raise typer.Exit(1 if any(check.state == "failed" for check in checks) else 0)
 
 
-def _say(error: OutwatchError) -> None:
-    err.print(f"[bold red]{type(error).__name__}[/]: {escape(str(error))}", highlight=False)
-
-
 def _run(pipeline: wiring.Pipeline, *, quiet: bool) -> runner.Report:
     if quiet:
         return runner.run_open_work(pipeline)
-    with _progress() as bars:
+    with progress_bars() as bars:
         current: dict[tuple[str, str], TaskID] = {}
 
         def watch(step: str, subject: str, done_s: float | None) -> None:
@@ -315,11 +294,6 @@ def _run(pipeline: wiring.Pipeline, *, quiet: bool) -> runner.Report:
                 bars.update(current[key], completed=done_s)
 
         return runner.run_open_work(pipeline, watch=watch)
-
-
-def _progress() -> Progress:
-    columns = (SpinnerColumn(), TextColumn("{task.description}"), BarColumn(), TimeElapsedColumn())
-    return Progress(*columns, console=err, transient=True)
 
 
 def _ingest_row(pipeline: wiring.Pipeline, landed: registration.Landed) -> dict[str, Any]:
@@ -389,10 +363,6 @@ def _show_failures(failures: list[Outcome]) -> None:
         )
     if failures:
         err.print("Mend the cause, then `outwatch retry` and `outwatch run`.")
-
-
-def _print_json(value: object) -> None:
-    sys.stdout.write(json.dumps(value, indent=2, ensure_ascii=False) + "\n")
 
 
 if __name__ == "__main__":

@@ -38,12 +38,14 @@ from outwatch.domain.types import (
     Modality,
     Review,
     Telemetry,
+    TelemetryClock,
     TelemetrySample,
+    TimeBase,
     Track,
     require_utc,
 )
 
-VERSIONS: Mapping[str, int] = {"detections": 1, "tracks": 1, "coverage": 1, "events": 1, "telemetry": 1}
+VERSIONS: Mapping[str, int] = {"detections": 1, "tracks": 1, "coverage": 1, "events": 1, "telemetry": 2}
 """The version of each table's schema, written into every file."""
 CLIP_VERSION = 1
 """The version of the JSON form of a clip."""
@@ -141,6 +143,11 @@ _FIELDS: Mapping[str, tuple[pa.Field, ...]] = {
         pa.field("home_lat_deg", pa.float64()),
         pa.field("home_lon_deg", pa.float64()),
         pa.field("home_alt_m", pa.float64()),
+        pa.field("airframe_heading_deg", pa.float64()),
+        pa.field("airframe_pitch_deg", pa.float64()),
+        pa.field("airframe_roll_deg", pa.float64()),
+        pa.field("ellipsoid_height_m", pa.float64()),
+        pa.field("corners_lon_lat_deg", pa.list_(_required("element", pa.float64()))),
     ),
 }
 _GEOMETRY_TYPES: Mapping[str, tuple[str, ...]] = {
@@ -390,6 +397,11 @@ def telemetry_table(telemetry: Telemetry) -> pa.Table:
             "hfov_deg": item.hfov_deg,
             "focal_length_mm": item.focal_length_mm,
             **_point_row(item.home, prefix="home_"),
+            "airframe_heading_deg": item.airframe_heading_deg,
+            "airframe_pitch_deg": item.airframe_pitch_deg,
+            "airframe_roll_deg": item.airframe_roll_deg,
+            "ellipsoid_height_m": item.ellipsoid_height_m,
+            "corners_lon_lat_deg": _flat(item.corners),
         }
         for item in telemetry.samples
     ]
@@ -398,6 +410,10 @@ def telemetry_table(telemetry: Telemetry) -> pa.Table:
         "missing": telemetry.missing,
         "skipped": telemetry.skipped,
         "warnings": telemetry.warnings,
+        "time_base": telemetry.time_base,
+        "clock": telemetry.clock,
+        "zone": telemetry.zone,
+        "clock_uncertainty_s": telemetry.clock_uncertainty_s,
     }
     table = _table("telemetry", rows, _points(rows))
     return table.replace_schema_metadata({**table.schema.metadata, _TELEMETRY_KEY: json.dumps(whole)})
@@ -425,6 +441,11 @@ def telemetry_from(table: pa.Table) -> Telemetry:
             hfov_deg=row["hfov_deg"],
             focal_length_mm=row["focal_length_mm"],
             home=_point(row, prefix="home_"),
+            airframe_heading_deg=row["airframe_heading_deg"],
+            airframe_pitch_deg=row["airframe_pitch_deg"],
+            airframe_roll_deg=row["airframe_roll_deg"],
+            ellipsoid_height_m=row["ellipsoid_height_m"],
+            corners=_unflat(row["corners_lon_lat_deg"]),
         )
         for row in rows
     )
@@ -434,7 +455,23 @@ def telemetry_from(table: pa.Table) -> Telemetry:
         skipped=whole["skipped"],
         missing=tuple(whole["missing"]),
         warnings=tuple(whole["warnings"]),
+        time_base=TimeBase(whole["time_base"]),
+        clock=TelemetryClock(whole["clock"]),
+        zone=whole["zone"],
+        clock_uncertainty_s=whole["clock_uncertainty_s"],
     )
+
+
+def _flat(corners: Sequence[GeoPoint] | None) -> list[float] | None:
+    if corners is None:
+        return None
+    return [degrees for corner in corners for degrees in (corner.lon_deg, corner.lat_deg)]
+
+
+def _unflat(flat: Sequence[float] | None) -> tuple[GeoPoint, ...] | None:
+    if flat is None:
+        return None
+    return tuple(GeoPoint(lat_deg, lon_deg) for lon_deg, lat_deg in zip(flat[::2], flat[1::2], strict=True))
 
 
 def clip_json(clip: Clip) -> dict[str, Any]:

@@ -44,6 +44,10 @@ class FileState(StrEnum):
     ACCEPTED = "accepted"
     REFUSED = "refused"
     DUPLICATE = "duplicate"
+    SET_ASIDE = "set_aside"
+    """A card's companion that is no footage of its own: a low-resolution copy, a thumbnail, a log, junk."""
+    ABANDONED = "abandoned"
+    """Announced, and never came whole."""
 
 
 class DeliveryState(StrEnum):

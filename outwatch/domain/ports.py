@@ -6,17 +6,18 @@ stage that owns them and are built only in ``outwatch/pipeline/wiring.py``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol
+from zoneinfo import ZoneInfo
 
 import numpy as np
 import numpy.typing as npt
 from pyarrow.fs import FileSystem
 
-from outwatch.domain.types import Box, Image
+from outwatch.domain.types import Box, Image, Observation, Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,5 +174,112 @@ class Channel(Protocol):
         Raises:
             DeliveryFailed: it may be tried again.
             DeliveryRefused: it must not be.
+        """
+        ...
+
+
+class TelemetrySource(Protocol):
+    """One telemetry format. Adapters: one module each in ``ingest/telemetry``."""
+
+    @property
+    def format(self) -> str:
+        """Return the format's name, as it stands in ``Telemetry.format``."""
+        ...
+
+    def recognises(self, head: bytes) -> bool:
+        """Tell by a file's first 64 KiB whether it is of this format; never raises."""
+        ...
+
+    def read(self, data: bytes, *, zone: ZoneInfo) -> Telemetry:
+        """Return the telemetry in a whole file; damaged records are skipped and counted.
+
+        Args:
+            data: the file as it is, untrusted.
+            zone: of wall times that the format writes without one.
+
+        Raises:
+            TelemetryInvalid: nothing in it can be read as telemetry. Nothing else is ever raised.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class RemoteFile:
+    """A file as a remote source lists it."""
+
+    path: str
+    """As the source names it, relative to the source's root, with ``/`` between folders."""
+    size_bytes: int | None
+    modified_at: datetime | None
+    etag: str | None = None
+
+
+class FootageSource(Protocol):
+    """A place that files are pulled from. Adapters: fsspec (SFTP, FTP, HTTP, folder), an ObjectStore (S3)."""
+
+    @property
+    def name(self) -> str:
+        """Return the source's name in settings and in the ledger."""
+        ...
+
+    def list(self) -> Iterator[RemoteFile]:
+        """Yield the files that are there now.
+
+        Raises:
+            FeedTimeout: the source did not answer.
+            AccessDenied: it refused our credentials, or its host key is not the one declared.
+        """
+        ...
+
+    def fetch(self, file: RemoteFile, path: Path) -> None:
+        """Write a remote file to a local one, whole or not at all.
+
+        Raises:
+            ObjectMissing: it is gone.
+            FeedTimeout: the source did not answer, or sent less than it had said.
+        """
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class FeedItem:
+    """One thing a feed delivered: an observation, or why its payload gives none."""
+
+    payload: str
+    """As it came, for those who must see what was refused."""
+    received_at: datetime
+    observation: Observation | None = None
+    problem: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class FeedBatch:
+    """Items that are stored together; only then is the feed told to forget them."""
+
+    items: tuple[FeedItem, ...]
+    cursor: Mapping[str, Any] | None
+    """Where the feed stands after them, JSON values, stored with them in one transaction."""
+    acknowledge: Callable[[], None]
+    """To be called once the items are safe; may be called never, in which case they come again."""
+
+
+class SensorFeed(Protocol):
+    """A stream of readings. Adapters: MQTT, HTTP poll, file drop."""
+
+    @property
+    def name(self) -> str:
+        """Return the feed's name in settings and in the ledger."""
+        ...
+
+    def batches(self, cursor: Mapping[str, Any] | None, *, for_s: float) -> Iterator[FeedBatch]:
+        """Yield what has come since ``cursor``, oldest first, and what comes while waiting for it.
+
+        Args:
+            cursor: what the last stored batch said, None at first.
+            for_s: how long to go on listening; a feed that is polled ends as soon as it has all.
+
+        Raises:
+            FeedTimeout: the feed's server did not answer.
+            AccessDenied: it refused our credentials.
         """
         ...

@@ -49,6 +49,27 @@ class ClockSource(StrEnum):
     FILE = "file"
 
 
+class TimeBase(StrEnum):
+    """What the offsets of telemetry count from."""
+
+    CLIP = "clip"
+    """The clip's first frame: telemetry that was written with the pictures."""
+    LOG = "log"
+    """The log's own first sample: it must be fitted to a clip by its clock (``ingest/align.py``)."""
+
+
+class TelemetryClock(StrEnum):
+    """Where the times in telemetry come from, most trusted first."""
+
+    GPS = "gps"
+    """UTC that a satellite receiver or a disciplined clock wrote."""
+    UTC = "utc"
+    """UTC of a clock that nothing is known to keep right."""
+    LOCAL = "local"
+    """Wall time without a zone, taken to be in the declared one."""
+    NONE = "none"
+
+
 class OutpostKind(StrEnum):
     """What a watched place is."""
 
@@ -63,6 +84,7 @@ class EventKind(StrEnum):
 
     VEHICLE_NEAR_OUTPOST = "vehicle_near_outpost"
     GATHERING_NEAR_OUTPOST = "gathering_near_outpost"
+    SENSOR_TRIP = "sensor_trip"
 
 
 class Review(StrEnum):
@@ -176,11 +198,33 @@ class TelemetrySample:
     hfov_deg: float | None = None
     focal_length_mm: float | None = None
     home: GeoPoint | None = None
+    airframe_heading_deg: float | None = None
+    """The aircraft's own attitude, nose up and right side down positive: with a fixed mount angle it gives
+    the camera's (``ingest/telemetry/mount.py``)."""
+    airframe_pitch_deg: float | None = None
+    airframe_roll_deg: float | None = None
+    ellipsoid_height_m: float | None = None
+    """Height above the WGS 84 ellipsoid, where that is what was written; never mixed with ``point.alt_m``."""
+    corners: tuple[GeoPoint, ...] | None = None
+    """Where the aircraft says the picture's corners lie: upper left, upper right, lower right, lower left."""
+
+
+@dataclass(frozen=True, slots=True)
+class MountAngles:
+    """How a camera without a gimbal is fixed to its airframe, as an operator declares it, in degrees.
+
+    ``heading_deg`` clockwise from the nose, ``pitch_deg`` 0 along the nose and -90 through the floor,
+    ``roll_deg`` right side down.
+    """
+
+    pitch_deg: float
+    heading_deg: float = 0.0
+    roll_deg: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
 class Telemetry:
-    """A clip's telemetry: samples in order of ``offset_s``, with what was found and what was not."""
+    """A clip's telemetry or a log: samples in order of ``offset_s``, with what was found and what was not."""
 
     format: str
     samples: tuple[TelemetrySample, ...]
@@ -189,6 +233,20 @@ class Telemetry:
     missing: tuple[str, ...] = ()
     """Fields that no record carries, of: time, position, height, gimbal."""
     warnings: tuple[str, ...] = ()
+    time_base: TimeBase = TimeBase.CLIP
+    clock: TelemetryClock = TelemetryClock.NONE
+    zone: str | None = None
+    """The IANA zone that wall times were taken in; None where the format itself says UTC or has no clock."""
+    clock_uncertainty_s: float | None = None
+    """Half-width in seconds of what is thought to hold the true time, zone mistakes apart."""
+
+    @property
+    def georeferenced(self) -> bool:
+        """Return whether any sample has both a place and the camera's pitch and heading."""
+        return any(
+            sample.point is not None and sample.pitch_deg is not None and sample.heading_deg is not None
+            for sample in self.samples
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -337,6 +395,77 @@ class Event:
     rule_version: str
     evidence_keys: tuple[str, ...] = ()
     review: Review = Review.UNREVIEWED
+
+
+@dataclass(frozen=True, slots=True)
+class Sensor:
+    """A sensor that reports on its own, as the registry knows it (``outwatch/domain/sensors.py``)."""
+
+    id: str
+    name: str
+    kinds: tuple[str, ...]
+    """What it observes: motion, seismic, gate, temperature, ..."""
+    point: GeoPoint
+    expected_interval: timedelta | None
+    """It reports at least so often; None where it speaks only when something happens."""
+    unit: str | None = None
+    minimum: float | None = None
+    maximum: float | None = None
+    trip_from: float | None = None
+    """A value from here on is a trip; None for a sensor whose readings are never one."""
+
+
+@dataclass(frozen=True, slots=True)
+class SensorReading:
+    """One accepted reading. ``id`` follows from what it says: the same reading twice has one id."""
+
+    id: str
+    sensor_id: str
+    kind: str
+    at: datetime
+    """When it was observed (SensorThings: phenomenonTime)."""
+    received_at: datetime
+    point: GeoPoint
+    value: float
+    unit: str | None
+    feed: str
+    details: Mapping[str, str] = field(default_factory=dict)
+    """What else the feed said, as text: a camera's label, a battery."""
+
+    def __post_init__(self) -> None:
+        require_utc(self.at, name="at")
+        require_utc(self.received_at, name="received_at")
+
+
+@dataclass(frozen=True, slots=True)
+class Observation:
+    """What a feed's payload says, before the registry was asked whether it can be."""
+
+    sensor: str
+    """The sensor's id, as the feed or its mapping names it."""
+    kind: str
+    value: float
+    at: datetime | None
+    """None where the payload has no time: the time of receipt then stands."""
+    unit: str | None = None
+    source_id: str | None = None
+    """The feed's own id of the message, where it has one: a re-delivery carries it again."""
+    details: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True, slots=True)
+class RefusedReading:
+    """A reading kept apart, with its payload and the reason."""
+
+    id: str
+    feed: str
+    received_at: datetime
+    reason: Literal["unreadable", "unknown_sensor", "unknown_kind", "out_of_range", "in_future", "duplicate"]
+    why: str
+    """The reason in words that a person can act on."""
+    payload: str
+    sensor_id: str | None = None
+    at: datetime | None = None
 
 
 @dataclass(frozen=True, slots=True)

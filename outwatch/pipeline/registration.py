@@ -18,7 +18,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ingest.align import fit_to_clip
 from ingest.register import Group, build_clip, refusal, settle_clock, sort_upload
-from ingest.srt import parse_srt
+from ingest.telemetry.dji_srt import parse_srt
 from ingest.video import ProbedVideo, probe_video
 from outwatch.domain.cameras import camera_named, resolve_camera
 from outwatch.domain.errors import (

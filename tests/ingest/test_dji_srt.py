@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ingest.align import PoseTrack, clip_start, fit_to_clip
-from ingest.srt import parse_srt
+from ingest.telemetry.dji_srt import parse_srt
 from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.types import GeoPoint, Telemetry
 

@@ -246,7 +246,7 @@ def test_schema_names_its_table_version_and_geometry(table: str) -> None:
     geo = json.loads(metadata[b"geo"])
     column = geo["columns"]["geometry"]
     assert metadata[b"outwatch.table"] == table.encode()
-    assert metadata[b"outwatch.schema_version"] == b"1"
+    assert metadata[b"outwatch.schema_version"] == str(schemas.VERSIONS[table]).encode()
     assert (geo["version"], geo["primary_column"], column["encoding"]) == ("1.1.0", "geometry", "WKB")
     assert CRS.from_json_dict(column["crs"]) == CRS.from_user_input("OGC:CRS84")
     assert column["covering"]["bbox"] == {side: ["bbox", side] for side in ("xmin", "ymin", "xmax", "ymax")}
