@@ -23,7 +23,7 @@ from outwatch.commands.shared import AsJson, err, opened_pipeline, out, print_js
 from outwatch.domain.cameras import camera_named, camera_names
 from outwatch.domain.errors import OutwatchError
 from outwatch.domain.types import Outcome
-from outwatch.pipeline import queries, registration, runner, steps, wiring
+from outwatch.pipeline import landing, queries, registration, runner, steps, wiring
 from outwatch.settings import load_settings
 from outwatch.tables import show_events
 
@@ -85,7 +85,7 @@ def ingest(
     with opened_pipeline() as pipeline:
         if camera is not None:
             camera_named(camera)
-        landed = registration.land(pipeline, files, declared=declared)
+        landed = landing.land(pipeline, files, declared=declared)
         report = runner.Report() if land_only else _run(pipeline, quiet=as_json)
         rows = [_ingest_row(pipeline, upload) for upload in landed]
         if as_json:
@@ -296,7 +296,7 @@ def _run(pipeline: wiring.Pipeline, *, quiet: bool) -> runner.Report:
         return runner.run_open_work(pipeline, watch=watch)
 
 
-def _ingest_row(pipeline: wiring.Pipeline, landed: registration.Landed) -> dict[str, Any]:
+def _ingest_row(pipeline: wiring.Pipeline, landed: landing.Landed) -> dict[str, Any]:
     upload = pipeline.ledger.upload(landed.upload_id) if landed.upload_id else None
     rows = []
     subjects = {landed.upload_id}

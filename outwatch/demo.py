@@ -20,7 +20,7 @@ from rich.progress import track
 
 from outwatch import embedded_airflow
 from outwatch.domain.errors import ConfigInvalid, OutwatchError
-from outwatch.pipeline import queries, registration, wiring
+from outwatch.pipeline import landing, queries, wiring
 from outwatch.pipeline.receiver import Receiver, webhook_receiver
 from outwatch.settings import Settings, load_settings
 from outwatch.simulate import load_scenario, simulate
@@ -67,7 +67,7 @@ def run_demo(folder: Path, *, console: Console) -> None:
             ),
         )
         with wiring.open_pipeline(settings) as pipeline:
-            landed = registration.land(pipeline, videos, declared={"platform": "simulated XT2"})
+            landed = landing.land(pipeline, videos, declared={"platform": "simulated XT2"})
             console.print(
                 f"\n[bold]2. Landed[/] {len(landed)} flights in {queries.locate(pipeline, 'landing')}"
             )

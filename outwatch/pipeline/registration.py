@@ -6,21 +6,18 @@ Not here: claiming work and the order of steps (``steps.py``).
 
 from __future__ import annotations
 
-import hashlib
 import json
-import tempfile
 from collections import Counter
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
-from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+from zoneinfo import ZoneInfo
 
 from ingest.align import fit_to_clip
 from ingest.register import Group, build_clip, refusal, settle_clock, sort_upload
 from ingest.telemetry.dji_srt import parse_srt
 from ingest.video import ProbedVideo, probe_video
-from outwatch.domain.cameras import camera_named, resolve_camera
+from outwatch.domain.cameras import resolve_camera
 from outwatch.domain.errors import (
     ConfigInvalid,
     CorruptClip,
@@ -33,30 +30,16 @@ from outwatch.domain.errors import (
 )
 from outwatch.domain.ports import ObjectInfo
 from outwatch.domain.types import Camera, Clip, Event, Telemetry
+from outwatch.pipeline.landing import MANIFEST_SUFFIX, manifest_name, parse_declared
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys, schemas
 from storage.lake import parquet_bytes, read_parquet
 from storage.ledger import FileOutcome, LandedFile
-from storage.tables import FileState, WorkState
+from storage.tables import FileState
 
 MAX_SIDECAR_BYTES = 64_000_000
 """Telemetry is read whole, outside the confined decoder: the longest we know, of half an hour at 60 Hz,
 has 20 MB."""
-MANIFEST_SUFFIX = ".outwatch.json"
-"""``<clip name without ending>.outwatch.json`` beside a clip declares what the operator knows of it."""
-DECLARABLE = ("camera", "platform", "flight_id", "time_zone")
-"""What an operator may declare, by manifest or by option of the command line, which wins."""
-
-
-@dataclass(frozen=True, slots=True)
-class Landed:
-    """One set of files that went to ``landing/`` together: a clip and what lies beside it."""
-
-    names: tuple[str, ...]
-    upload_id: str | None
-    is_new: bool
-    error: str | None = None
-    """Why the files could not be handed over; they are where they were."""
 
 
 @dataclass(slots=True)
@@ -87,63 +70,6 @@ class Registered:
         standing = self.files.get(found.name)
         if standing is None or found.outcome is not FileState.REFUSED:
             self.files[found.name] = found
-
-
-def land(pipeline: Pipeline, paths: Sequence[Path], *, declared: Mapping[str, str]) -> list[Landed]:
-    """Copy local files to ``landing/``, one upload a clip, and open their registration.
-
-    Telemetry and manifest are found beside a clip by name. The same files with the same
-    declaration are the same upload, and land once.
-
-    A set that cannot be handed over says why in its result; the others go on.
-    """
-    folders: dict[Path, dict[str, None]] = {}
-    landed = []
-    for path in paths:
-        if not path.is_file():
-            reason = f"{path} is not a file: name video files, or their telemetry"
-            landed.append(Landed((path.name,), None, is_new=False, error=reason))
-            continue
-        names = folders.setdefault(path.parent, {})
-        names.update(dict.fromkeys([path.name, *_beside(path)]))
-    for folder, names in folders.items():
-        data = [name for name in names if not name.endswith(MANIFEST_SUFFIX)]
-        sorted_names = sort_upload(data)
-        sets = [(group.video, *group.sidecars) for group in sorted_names.groups]
-        sets += [(name,) for name in sorted_names.others]
-        for members in sets:
-            try:
-                landed.append(_land(pipeline, [folder / name for name in members], declared))
-            except (PermanentError, OSError) as error:
-                landed.append(Landed(members, None, is_new=False, error=str(error)))
-    return landed
-
-
-def adopt_upload(pipeline: Pipeline, upload_id: str, infos: Sequence[ObjectInfo]) -> bool:
-    """Record files that something else put into ``landing/``; one without a video is left to settle.
-
-    Our own clients put the video last, so that an upload with a video is whole.
-    """
-    names = {info.key: keys.parse_landing(info.key)[1] for info in infos}
-    if not sort_upload(names.values()).groups:
-        return False
-    with tempfile.TemporaryDirectory(dir=pipeline.scratch) as folder:
-        local = Path(folder) / "object"
-        rows = []
-        for info in infos:
-            pipeline.store.download(info.key, local)
-            rows.append(
-                LandedFile(
-                    upload_id=upload_id,
-                    name=names[info.key],
-                    sha256=keys.sha256_file(local),
-                    size_bytes=info.size_bytes,
-                    received_at=pipeline.now(),
-                    modified_at=None,  # when it arrived, not when it was taken
-                    key=info.key,
-                )
-            )
-    return pipeline.ledger.record_upload(rows, declared={}, opens=[("ingest_footage", upload_id)])
 
 
 def register_upload(
@@ -247,12 +173,12 @@ class _Registration:
 
     def _manifest(self, video: str) -> tuple[str | None, dict[str, str]]:
         """Return the name and the content of a clip's manifest; a wrong one is refused and left out."""
-        name = next((name for name in self.rows if name == _manifest_name(video)), None)
+        name = next((name for name in self.rows if name == manifest_name(video)), None)
         if name is None:
             return None, {}
         try:
             self._check_size(name)
-            return name, _declared(self.local[name].read_bytes(), source=name)
+            return name, parse_declared(self.local[name].read_bytes(), source=name)
         except PermanentError as error:
             self.refuse(name, error)
             return None, {}
@@ -420,95 +346,3 @@ def _camera(
 def _read_telemetry(data: bytes, video: ProbedVideo, zone: ZoneInfo) -> tuple[Telemetry, tuple[str, ...]]:
     telemetry = parse_srt(data, zone=zone)
     return telemetry, fit_to_clip(telemetry, duration_s=video.recorded_s, started_hint=video.created_at)
-
-
-def _beside(path: Path) -> list[str]:
-    """Return the names of the telemetry that lies beside a clip under its name."""
-    wanted = f"{path.stem}.srt".casefold()
-    return sorted(
-        other.name for other in path.parent.iterdir() if other.name.casefold() == wanted and other.is_file()
-    )
-
-
-def _manifest_name(video: str) -> str:
-    return f"{PurePosixPath(video).stem}{MANIFEST_SUFFIX}"
-
-
-def _declared(data: bytes, *, source: str) -> dict[str, str]:
-    """Return what a manifest declares.
-
-    Raises:
-        ConfigInvalid: it is not a JSON object of known fields, or names an unknown camera or zone.
-    """
-    try:
-        values = json.loads(data)
-    except (ValueError, RecursionError) as error:
-        raise ConfigInvalid(f"{source} is not JSON: {error}") from error
-    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
-        raise ConfigInvalid(f"{source}: expected a JSON object of texts, of {', '.join(DECLARABLE)}")
-    unknown = sorted(set(values) - set(DECLARABLE))
-    if unknown:
-        raise ConfigInvalid(f"{source}: unknown field {unknown[0]!r}, expected {', '.join(DECLARABLE)}")
-    if "camera" in values:
-        camera_named(values["camera"])
-    if "time_zone" in values:
-        try:
-            ZoneInfo(values["time_zone"])
-        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
-            raise ConfigInvalid(f"{source}: time_zone {values['time_zone']!r} is no IANA zone") from error
-    return values
-
-
-def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]) -> Landed:
-    """Land one clip's files, the video last: an upload with a video is then always whole."""
-    video, *sidecars = paths
-    hashes = {path.name: keys.sha256_file(path) for path in paths}
-    manifest_path = video.with_name(_manifest_name(video.name))
-    written = (
-        _declared(manifest_path.read_bytes(), source=str(manifest_path)) if manifest_path.is_file() else {}
-    )
-    told = {**written, **declared}
-    manifest = json.dumps(told, sort_keys=True, ensure_ascii=False).encode() if told else b""
-    _declared(manifest or b"{}", source="options")
-    if manifest:
-        hashes[manifest_path.name] = hashlib.sha256(manifest).hexdigest()
-    upload_id = keys.upload_id(hashes.items())
-    names = tuple(hashes)
-    if pipeline.ledger.upload(upload_id) is not None and not _worth_another_try(pipeline, upload_id):
-        return Landed(names, upload_id, is_new=False)
-
-    def row(name: str, *, size_bytes: int, modified_at: datetime | None) -> LandedFile:
-        return LandedFile(
-            upload_id=upload_id,
-            name=name,
-            sha256=hashes[name],
-            size_bytes=size_bytes,
-            received_at=received_at,
-            modified_at=modified_at,
-            key=keys.landing(upload_id, name),
-        )
-
-    received_at = pipeline.now()
-    rows = []
-    if manifest:
-        rows.append(row(manifest_path.name, size_bytes=len(manifest), modified_at=None))
-        pipeline.store.put(rows[-1].key, manifest)
-    for path in (*sidecars, video):
-        status = path.stat()
-        modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
-        rows.append(row(path.name, size_bytes=status.st_size, modified_at=modified_at))
-        pipeline.store.upload(rows[-1].key, path)
-    is_new = pipeline.ledger.record_upload(rows, declared=told, opens=[("ingest_footage", upload_id)])
-    if not is_new:
-        pipeline.ledger.reopen("ingest_footage", upload_id)
-    return Landed(names, upload_id, is_new=is_new)
-
-
-def _worth_another_try(pipeline: Pipeline, upload_id: str) -> bool:
-    """Tell whether a known upload failed or was refused, so that handing it in again tries it again."""
-    work = pipeline.ledger.work_on("ingest_footage", upload_id)
-    upload = pipeline.ledger.upload(upload_id)
-    if work is None or upload is None:
-        return False
-    refused = any(file.outcome is FileState.REFUSED for file in upload.files)
-    return work.state is WorkState.FAILED or (work.state is WorkState.DONE and refused)

@@ -43,9 +43,9 @@ from outwatch.domain.types import (
     Frame,
     Outcome,
 )
+from outwatch.pipeline.landing import adopt_upload
 from outwatch.pipeline.registration import (
     Registered,
-    adopt_upload,
     register_upload,
     standing_events,
     stored_telemetry,

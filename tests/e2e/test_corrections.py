@@ -9,13 +9,13 @@ from pathlib import Path
 import pytest
 
 from outwatch.domain.errors import PermanentError, StoreUnavailable
-from outwatch.pipeline import registration, runner, steps, wiring
+from outwatch.pipeline import landing, registration, runner, steps, wiring
 from outwatch.simulate import SimulatedFlight
 from storage.tables import FileState, WorkState
 
 
 def hand_in(pipeline: wiring.Pipeline, *files: Path, **declared: str) -> runner.Report:
-    landed = registration.land(pipeline, files, declared=declared)
+    landed = landing.land(pipeline, files, declared=declared)
     assert [item.error for item in landed] == [None] * len(landed)
     return runner.run_open_work(pipeline)
 
@@ -109,7 +109,7 @@ def test_one_bad_set_never_stops_the_others(
     bad = tmp_path / "bad.mp4"
     shutil.copy(gathering_flight.video, bad)
     (tmp_path / "bad.outwatch.json").write_text('{"camera": "no such camera"}')
-    landed = registration.land(pipeline, [tmp_path / "missing.mp4", bad, gathering_flight.video], declared={})
+    landed = landing.land(pipeline, [tmp_path / "missing.mp4", bad, gathering_flight.video], declared={})
     errors = {item.names[0]: item.error for item in landed}
     assert "not a file" in str(errors["missing.mp4"])
     assert "no such camera" in str(errors["bad.mp4"])
@@ -120,7 +120,7 @@ def test_work_that_keeps_failing_waits_for_a_person(
     pipeline: wiring.Pipeline, gathering_flight: SimulatedFlight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """After some tries work is failed, says so when asked for, and is open again after a retry."""
-    registration.land(pipeline, [gathering_flight.video], declared={})
+    landing.land(pipeline, [gathering_flight.video], declared={})
 
     def unreachable(*_: object) -> None:
         raise StoreUnavailable("the store does not answer")
@@ -141,7 +141,7 @@ def test_fault_in_one_piece_of_work_never_stops_the_rest(
     pipeline: wiring.Pipeline, gathering_flight: SimulatedFlight, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """An error that is not ours is told and the other steps go on; the work stays open for another try."""
-    registration.land(pipeline, [gathering_flight.video], declared={})
+    landing.land(pipeline, [gathering_flight.video], declared={})
 
     def broken(*_: object, **__: object) -> None:
         raise OSError(28, "No space left on device")

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from outwatch import embedded_airflow
-from outwatch.pipeline import queries, registration, wiring
+from outwatch.pipeline import landing, queries, wiring
 from outwatch.pipeline.receiver import webhook_receiver
 from outwatch.settings import Settings
 from outwatch.simulate import SimulatedFlight
@@ -63,7 +63,7 @@ def test_flight_through_the_dags(settings: Settings, gathering_flight: Simulated
     """A landed flight goes through all DAGs on Airflow to a signed message at a webhook."""
     home = settings.home_dir
     with wiring.open_pipeline(settings) as pipeline:
-        registration.land(pipeline, [gathering_flight.video], declared={})
+        landing.land(pipeline, [gathering_flight.video], declared={})
     embedded_airflow.migrate(home)
     with webhook_receiver() as receiver:
         environment = {

@@ -21,7 +21,7 @@ import pytest
 from pyarrow import parquet
 
 from outwatch.domain.types import EventKind
-from outwatch.pipeline import queries, registration, runner, steps, wiring
+from outwatch.pipeline import landing, queries, runner, steps, wiring
 from outwatch.settings import Settings
 from outwatch.simulate import SimulatedFlight
 
@@ -36,7 +36,7 @@ def objects(store: Path) -> dict[str, str]:
 
 
 def run_all(pipeline: wiring.Pipeline, *files: Path) -> runner.Report:
-    registration.land(pipeline, files, declared={})
+    landing.land(pipeline, files, declared={})
     return runner.run_open_work(pipeline)
 
 

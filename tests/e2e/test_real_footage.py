@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from outwatch.domain.types import Event, EventKind
-from outwatch.pipeline import queries, registration, runner, steps, wiring
+from outwatch.pipeline import landing, queries, runner, steps, wiring
 from outwatch.settings import load_settings
 
 
@@ -20,7 +20,7 @@ def real(tmp_path: Path, samples: Path) -> Iterator[wiring.Pipeline]:
 
 
 def events_of(pipeline: wiring.Pipeline, path: Path) -> list[Event]:
-    registration.land(pipeline, [path], declared={})
+    landing.land(pipeline, [path], declared={})
     assert runner.run_open_work(pipeline).failures == []
     return queries.events(pipeline)
 

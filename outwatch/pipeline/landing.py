@@ -1,0 +1,266 @@
+"""Hand files over: from wherever they lie to ``landing/`` and the ledger, one upload a clip.
+
+Every door ends here: the command line, the upload server, a courier's stick, a remote pull. Belongs here:
+which files go together, what was declared of them, and their rows in the ledger. Not here: looking into
+files (``registration.py``) and the doors themselves (``courier.py``, ``incoming.py``, ``pull.py``).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path, PurePosixPath
+from typing import Literal
+from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
+
+from ingest.register import sort_upload
+from outwatch.domain.cameras import camera_named
+from outwatch.domain.errors import ConfigInvalid, PermanentError
+from outwatch.domain.ports import ObjectInfo
+from outwatch.domain.types import MountAngles
+from outwatch.pipeline.wiring import Pipeline
+from storage import keys
+from storage.ledger import LandedFile
+from storage.tables import FileState, WorkState
+
+MANIFEST_SUFFIX = ".outwatch.json"
+"""``<clip name without ending>.outwatch.json`` beside a clip declares what the operator knows of it."""
+WHOLE_TURN_DEG = 360.0
+PREVIEW_SUFFIX = ".preview.jpg"
+"""``<clip name without ending>.preview.jpg``: the contact sheet that a courier sends ahead of a clip."""
+MOUNT_FIELDS = ("mount_pitch_deg", "mount_heading_deg", "mount_roll_deg")
+"""How a camera without a gimbal is fixed to its airframe; the pitch makes the declaration."""
+DECLARABLE = ("camera", "platform", "flight_id", "time_zone", "operator", "purpose", *MOUNT_FIELDS)
+"""What an operator may declare, by manifest or by option of the command line, which wins."""
+
+
+@dataclass(frozen=True, slots=True)
+class Landed:
+    """One set of files that went to ``landing/`` together: a clip and what lies beside it."""
+
+    names: tuple[str, ...]
+    upload_id: str | None
+    is_new: bool
+    error: str | None = None
+    """Why the files could not be handed over; they are where they were."""
+
+
+@dataclass(frozen=True, slots=True)
+class MissingFile:
+    """A file that is accounted for without its content: left out at the station, or never come whole."""
+
+    name: str
+    sha256: str
+    """Empty where it is not known."""
+    size_bytes: int
+    outcome: Literal[FileState.SET_ASIDE, FileState.ABANDONED]
+    reason: str
+
+
+def land(pipeline: Pipeline, paths: Sequence[Path], *, declared: Mapping[str, str]) -> list[Landed]:
+    """Copy local files to ``landing/``, one upload a clip, and open their registration.
+
+    Telemetry and manifest are found beside a clip by name. The same files with the same
+    declaration are the same upload, and land once.
+
+    A set that cannot be handed over says why in its result; the others go on.
+    """
+    folders: dict[Path, dict[str, None]] = {}
+    landed = []
+    for path in paths:
+        if not path.is_file():
+            reason = f"{path} is not a file: name video files, or their telemetry"
+            landed.append(Landed((path.name,), None, is_new=False, error=reason))
+            continue
+        names = folders.setdefault(path.parent, {})
+        names.update(dict.fromkeys([path.name, *_beside(path)]))
+    for folder, names in folders.items():
+        data = [name for name in names if not name.endswith(MANIFEST_SUFFIX)]
+        sorted_names = sort_upload(data)
+        sets = [(group.video, *group.sidecars) for group in sorted_names.groups]
+        sets += [(name,) for name in sorted_names.others]
+        for members in sets:
+            try:
+                landed.append(_land(pipeline, [folder / name for name in members], declared))
+            except (PermanentError, OSError) as error:
+                landed.append(Landed(members, None, is_new=False, error=str(error)))
+    return landed
+
+
+def adopt_upload(pipeline: Pipeline, upload_id: str, infos: Sequence[ObjectInfo]) -> bool:
+    """Record files that something else put into ``landing/``; one without a video is left to settle.
+
+    Our own clients put the video last, so that an upload with a video is whole.
+    """
+    names = {info.key: keys.parse_landing(info.key)[1] for info in infos}
+    if not sort_upload(names.values()).groups:
+        return False
+    with tempfile.TemporaryDirectory(dir=pipeline.scratch) as folder:
+        local = Path(folder) / "object"
+        rows = []
+        for info in infos:
+            pipeline.store.download(info.key, local)
+            rows.append(
+                LandedFile(
+                    upload_id=upload_id,
+                    name=names[info.key],
+                    sha256=keys.sha256_file(local),
+                    size_bytes=info.size_bytes,
+                    received_at=pipeline.now(),
+                    modified_at=None,  # when it arrived, not when it was taken
+                    key=info.key,
+                )
+            )
+    return pipeline.ledger.record_upload(rows, declared={}, opens=[("ingest_footage", upload_id)])
+
+
+def _beside(path: Path) -> list[str]:
+    """Return the names of the telemetry that lies beside a clip under its name."""
+    wanted = f"{path.stem}.srt".casefold()
+    return sorted(
+        other.name for other in path.parent.iterdir() if other.name.casefold() == wanted and other.is_file()
+    )
+
+
+def record_without_content(pipeline: Pipeline, files: Sequence[MissingFile], *, source: str) -> bool:
+    """Give files whose content is not here their row in the ledger; the same files are recorded once.
+
+    Args:
+        pipeline: whose ledger.
+        files: with the outcome and the reason of each.
+        source: the package, card or upload they belonged to, for those who ask later.
+    """
+    if not files:
+        return False
+    upload_id = keys.upload_id((f"{source}/{file.name}", file.sha256) for file in files)
+    rows = [
+        LandedFile(
+            upload_id=upload_id,
+            name=file.name,
+            sha256=file.sha256,
+            size_bytes=file.size_bytes,
+            received_at=pipeline.now(),
+            modified_at=None,
+            key="",
+            outcome=file.outcome,
+            reason=file.reason,
+        )
+        for file in files
+    ]
+    return pipeline.ledger.record_upload(rows, declared={"source": source}, opens=[])
+
+
+def manifest_name(video: str) -> str:
+    """Return the name of the manifest that declares what is known of a clip."""
+    return f"{PurePosixPath(video).stem}{MANIFEST_SUFFIX}"
+
+
+def parse_declared(data: bytes, *, source: str) -> dict[str, str]:
+    """Return what a manifest declares.
+
+    Raises:
+        ConfigInvalid: it is not a JSON object of known fields, or one of them is none of its kind.
+    """
+    try:
+        values = json.loads(data)
+    except (ValueError, RecursionError) as error:
+        raise ConfigInvalid(f"{source} is not JSON: {error}") from error
+    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+        raise ConfigInvalid(f"{source}: expected a JSON object of texts, of {', '.join(DECLARABLE)}")
+    unknown = sorted(set(values) - set(DECLARABLE))
+    if unknown:
+        raise ConfigInvalid(f"{source}: unknown field {unknown[0]!r}, expected {', '.join(DECLARABLE)}")
+    if "camera" in values:
+        camera_named(values["camera"])
+    if "time_zone" in values:
+        try:
+            ZoneInfo(values["time_zone"])
+        except (ZoneInfoNotFoundError, ValueError, OSError) as error:
+            raise ConfigInvalid(f"{source}: time_zone {values['time_zone']!r} is no IANA zone") from error
+    mount_angles(values, source=source)
+    return values
+
+
+def mount_angles(declared: Mapping[str, str], *, source: str = "declaration") -> MountAngles | None:
+    """Return the fixed mount angles that are declared, None where no pitch is.
+
+    Raises:
+        ConfigInvalid: one is no angle in degrees, or the pitch, which the others hang on, is missing.
+    """
+    told = {name: declared[name] for name in MOUNT_FIELDS if name in declared}
+    try:
+        angles = {name: float(text) for name, text in told.items()}
+    except ValueError as error:
+        raise ConfigInvalid(f"{source}: mount angles are degrees such as -90, found {told}") from error
+    if any(not abs(angle) <= WHOLE_TURN_DEG for angle in angles.values()):
+        raise ConfigInvalid(f"{source}: mount angles lie within 360 degrees, found {told}")
+    if angles and "mount_pitch_deg" not in angles:
+        raise ConfigInvalid(f"{source}: {', '.join(told)} without mount_pitch_deg: declare it too")
+    if not angles:
+        return None
+    return MountAngles(
+        pitch_deg=angles["mount_pitch_deg"],
+        heading_deg=angles.get("mount_heading_deg", 0.0),
+        roll_deg=angles.get("mount_roll_deg", 0.0),
+    )
+
+
+def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]) -> Landed:
+    """Land one clip's files, the video last: an upload with a video is then always whole."""
+    video, *sidecars = paths
+    hashes = {path.name: keys.sha256_file(path) for path in paths}
+    manifest_path = video.with_name(manifest_name(video.name))
+    written = (
+        parse_declared(manifest_path.read_bytes(), source=str(manifest_path))
+        if manifest_path.is_file()
+        else {}
+    )
+    told = {**written, **declared}
+    manifest = json.dumps(told, sort_keys=True, ensure_ascii=False).encode() if told else b""
+    parse_declared(manifest or b"{}", source="options")
+    if manifest:
+        hashes[manifest_path.name] = hashlib.sha256(manifest).hexdigest()
+    upload_id = keys.upload_id(hashes.items())
+    names = tuple(hashes)
+    if pipeline.ledger.upload(upload_id) is not None and not _worth_another_try(pipeline, upload_id):
+        return Landed(names, upload_id, is_new=False)
+
+    def row(name: str, *, size_bytes: int, modified_at: datetime | None) -> LandedFile:
+        return LandedFile(
+            upload_id=upload_id,
+            name=name,
+            sha256=hashes[name],
+            size_bytes=size_bytes,
+            received_at=received_at,
+            modified_at=modified_at,
+            key=keys.landing(upload_id, name),
+        )
+
+    received_at = pipeline.now()
+    rows = []
+    if manifest:
+        rows.append(row(manifest_path.name, size_bytes=len(manifest), modified_at=None))
+        pipeline.store.put(rows[-1].key, manifest)
+    for path in (*sidecars, video):
+        status = path.stat()
+        modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
+        rows.append(row(path.name, size_bytes=status.st_size, modified_at=modified_at))
+        pipeline.store.upload(rows[-1].key, path)
+    is_new = pipeline.ledger.record_upload(rows, declared=told, opens=[("ingest_footage", upload_id)])
+    if not is_new:
+        pipeline.ledger.reopen("ingest_footage", upload_id)
+    return Landed(names, upload_id, is_new=is_new)
+
+
+def _worth_another_try(pipeline: Pipeline, upload_id: str) -> bool:
+    """Tell whether a known upload failed or was refused, so that handing it in again tries it again."""
+    work = pipeline.ledger.work_on("ingest_footage", upload_id)
+    upload = pipeline.ledger.upload(upload_id)
+    if work is None or upload is None:
+        return False
+    refused = any(file.outcome is FileState.REFUSED for file in upload.files)
+    return work.state is WorkState.FAILED or (work.state is WorkState.DONE and refused)
