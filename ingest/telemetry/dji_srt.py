@@ -26,7 +26,7 @@ from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 from outwatch.domain.errors import TelemetryInvalid
-from outwatch.domain.types import GeoPoint, Telemetry, TelemetrySample
+from outwatch.domain.types import GeoPoint, Telemetry, TelemetryClock, TelemetrySample
 
 FORMAT = "dji_srt"
 SCALED_FOCAL_FROM = 100
@@ -42,6 +42,9 @@ ZOOM_TOLERANCE = 0.02
 """Share by which focal lengths may differ within a file; more is a zoom, less is rounding."""
 CLOCK_JUMP_S = 5.0
 """A clock that leaves the cues by more than this between two records was set, or two files were joined."""
+
+CLOCK_UNCERTAINTY_S = 2.0
+"""The aircraft's clock is set from satellites; it is written once a record, and numbered by its end."""
 
 # Every pattern is anchored at a word and bounded in length, so that reading is linear in the input.
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{1,9})?"
@@ -63,6 +66,25 @@ class _Record:
 
     cue_s: float | None = None
     lines: list[str] = field(default_factory=list)
+
+
+class DjiSrt:
+    """The format, as a ``TelemetrySource``."""
+
+    format = FORMAT
+
+    def recognises(self, head: bytes) -> bool:
+        """Tell by its text: a cue, or a place or clock of the aircraft, below a record's number."""
+        text = head.decode("utf-8-sig", errors="replace")
+        lines = text.splitlines()
+        first = next((line for line in lines if line.strip()), "")
+        if not _INDEX.fullmatch(first) and not _CUE.match(first):
+            return False
+        return any(_CUE.match(line) or _GROUP.search(line) or _CLOCK.search(line) for line in lines)
+
+    def read(self, data: bytes, *, zone: ZoneInfo) -> Telemetry:
+        """Return the telemetry in a file; see ``parse_srt``."""
+        return parse_srt(data, zone=zone)
 
 
 def parse_srt(data: bytes, *, zone: ZoneInfo) -> Telemetry:
@@ -97,12 +119,16 @@ def parse_srt(data: bytes, *, zone: ZoneInfo) -> Telemetry:
         "clock_jumps": _clock_jumps(ordered),
         "zoom_changes": reader.digital_zoom or _lens_changes(ordered),
     }
+    missing = _missing(ordered)
     return Telemetry(
         format=FORMAT,
         samples=tuple(ordered),
         skipped=skipped,
-        missing=_missing(ordered),
+        missing=missing,
         warnings=tuple(name for name, holds in warnings.items() if holds),
+        clock=TelemetryClock.NONE if "time" in missing else TelemetryClock.LOCAL,
+        zone=None if "time" in missing else zone.key,
+        clock_uncertainty_s=None if "time" in missing else CLOCK_UNCERTAINTY_S,
     )
 
 
