@@ -1,14 +1,18 @@
 """Put telemetry and frames on one time line: the camera's pose at any moment of a clip.
 
-Belongs here: interpolation, and the check that telemetry belongs to the clip it lies beside. Not
-here: reading telemetry (``telemetry/``) and deciding on a clip's clock (``register.py``).
+Belongs here: interpolation, and the checks that telemetry belongs to the clip it lies beside and that
+clips of one camera do not contradict each other. Not here: reading telemetry (``telemetry/``), fitting
+a log with a clock of its own (``clockfit.py``) and deciding on a clip's clock (``register.py``).
 """
 
 from __future__ import annotations
 
 from bisect import bisect_left
+from collections.abc import Iterable
+from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+from ingest.segments import JOIN_TOLERANCE_S, ClipNumber, clip_number
 from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.types import GeoPoint, Telemetry, TelemetrySample
 
@@ -22,6 +26,16 @@ MAX_CLOCK_DIFFERENCE = timedelta(hours=26)
 ZONE_STEP_S, ZONE_TOLERANCE_S, ZONE_WIDEST_S = 1800.0, 120.0, 14 * 3600.0
 """Time zones differ by whole half hours (a few by a quarter), up to 14 h from UTC; two clocks of one
 aircraft and the delay between opening the two files stay within two minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class ClipSpan:
+    """When a clip of a camera was taken, as its clock says."""
+
+    name: str
+    """With its folder where the card has folders."""
+    started_at: datetime
+    ended_at: datetime
 
 
 class PoseTrack:
@@ -119,6 +133,40 @@ def clock_doubt(telemetry: Telemetry, container_time: datetime | None) -> str | 
     if off_step_s > ZONE_TOLERANCE_S or difference_s > ZONE_WIDEST_S + ZONE_TOLERANCE_S:
         return "clock_disagrees"
     return "clock_zone_suspect" if steps else None
+
+
+def neighbour_doubts(clip: ClipSpan, others: Iterable[ClipSpan]) -> tuple[str, ...]:
+    """Return ``clock_contradicts_neighbour`` where a clip's time and those of its neighbours cannot all be.
+
+    One camera takes no two clips at once, and counts upwards. Files that two lenses wrote together
+    (DJI_..._0007_T, DJI_..._0007_W) contradict nothing.
+
+    Args:
+        clip: the clip that is asked about.
+        others: clips of the same camera and the same card, with it or without it.
+    """
+    return ("clock_contradicts_neighbour",) if any(_contradict(clip, other) for other in others) else ()
+
+
+def _contradict(clip: ClipSpan, other: ClipSpan) -> bool:
+    if clip.name == other.name:
+        return False
+    one, two = clip_number(clip.name), clip_number(other.name)
+    of_one_counter = one is not None and two is not None and one.family == two.family
+    if one is not None and two is not None and of_one_counter and one.lens != two.lens:
+        return False
+    tolerance = timedelta(seconds=JOIN_TOLERANCE_S)
+    overlap = min(clip.ended_at, other.ended_at) - max(clip.started_at, other.started_at)
+    if overlap > tolerance:
+        return True
+    if one is None or two is None or not of_one_counter:
+        return False
+    earlier, later = (clip, other) if _count(one) < _count(two) else (other, clip)
+    return earlier.started_at > later.started_at + tolerance
+
+
+def _count(number: ClipNumber) -> tuple[int, int]:
+    return number.number, number.chapter or 0
 
 
 def _check_clock(telemetry: Telemetry, started_hint: datetime | None) -> None:
