@@ -250,6 +250,8 @@ class FeedItem:
     received_at: datetime
     observation: Observation | None = None
     problem: str | None = None
+    redelivered: bool = False
+    """The transport says that it sent this before, as MQTT's DUP does; a feed that cannot tell says no."""
 
 
 @dataclass(frozen=True, slots=True)
