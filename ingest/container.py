@@ -14,7 +14,7 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import av
 from av.stream import Disposition
@@ -28,6 +28,15 @@ CODECS = frozenset(
     | {"vp8", "vp9", "av1", "libdav1d", "prores"}
 )
 """Decoders, by FFmpeg's names: what cameras write, and what footage is commonly converted to."""
+PHOTO_FORMATS = {
+    b"\xff\xd8\xff": "jpeg_pipe",
+    b"\x89PNG\r\n\x1a\n": "png_pipe",
+    b"II*\x00": "tiff_pipe",
+    b"MM\x00*": "tiff_pipe",
+}
+"""What opens a still picture, by its first bytes. Each reads the one file it is given: ``image2``, which
+takes patterns of file names, must never be among them."""
+PHOTO_CODECS = frozenset({"mjpeg", "png", "tiff"})
 ERROR_DETECTION = {"hevc": "explode", "mjpeg": "explode"}
 """Codecs that conceal damage without a mark unless they are told to fail; the others mark the frame."""
 MAX_STREAMS = 32
@@ -86,27 +95,37 @@ class Decoded:
     frame: av.VideoFrame
 
 
-def open_video(file: IO[bytes], *, limits: Limits) -> tuple[av.container.InputContainer, av.VideoStream]:
+def open_video(
+    file: IO[bytes], *, limits: Limits, photo: bool = False
+) -> tuple[av.container.InputContainer, av.VideoStream]:
     """Open the container and choose its moving picture; no decoder is given a frame too large.
+
+    Args:
+        file: the untrusted file.
+        limits: what it may cost.
+        photo: it must be a still picture; without this it must not.
 
     Raises:
         RefusedError: the container, codec or frame size is not allowed, or there is no video in it.
     """
     head = file.read(_HEAD_BYTES)
     file.seek(0)
+    form = _photo_format(head) if photo else None
+    codecs = PHOTO_CODECS if photo else CODECS
     try:
         container = av.open(
             file,
             mode="r",
+            format=form,
             metadata_errors="replace",
             buffer_size=1 << 20,
             # max_pixels must hold already while FFmpeg looks into the streams, so it goes to all of them.
             options={
                 "max_pixels": str(limits.max_pixels),
-                "codec_whitelist": ",".join(sorted(CODECS)),
+                "codec_whitelist": ",".join(sorted(codecs)),
             },
             container_options={
-                "format_whitelist": FORMATS,
+                "format_whitelist": form or FORMATS,
                 "protocol_whitelist": "none",
                 "max_streams": str(MAX_STREAMS),
             },
@@ -124,9 +143,9 @@ def open_video(file: IO[bytes], *, limits: Limits) -> tuple[av.container.InputCo
         )
     stream = pictures[0]
     codec = stream.codec_context.name if stream.codec_context else "unknown"
-    if codec not in CODECS:
+    if codec not in codecs:
         raise RefusedError(
-            "unsupported", f"codec {codec} is none of {', '.join(sorted(CODECS))}: convert the clip"
+            "unsupported", f"codec {codec} is none of {', '.join(sorted(codecs))}: convert the clip"
         )
     _check_size(stream.codec_context.width, stream.codec_context.height, max_pixels=limits.max_pixels)
     return container, stream
@@ -141,6 +160,9 @@ def decode(
     beat: Callable[[], None],
 ) -> Iterator[Decoded]:
     """Yield every frame that can be decoded, in order; what cannot be is counted in ``tally``."""
+    if is_photo(container):
+        yield from _decode_photo(container, stream, tally=tally, limits=limits, beat=beat)
+        return
     first: Fraction | None = None
     interval_s = 1 / rate_hz(stream)
     for frame in _frames(container, stream, tally=tally, limits=limits, beat=beat):
@@ -159,10 +181,51 @@ def decode(
         yield Decoded(tally.frames_read - 1, offset_s, corrupt, frame)
 
 
+def is_photo(container: av.container.InputContainer) -> bool:
+    """Return whether a container is a still picture, which has one frame and no duration."""
+    return container.format.name in PHOTO_FORMATS.values()
+
+
 def rate_hz(stream: av.VideoStream) -> float:
     """Return frames per second as declared, else 25, which only fills in for absent timestamps."""
     rate = float(stream.average_rate or stream.guessed_rate or 0)
     return rate if 0.01 <= rate <= 1000 else 25.0  # noqa: PLR2004 - beyond these it is a mistake
+
+
+def _decode_photo(
+    container: av.container.InputContainer,
+    stream: av.VideoStream,
+    *,
+    tally: Tally,
+    limits: Limits,
+    beat: Callable[[], None],
+) -> Iterator[Decoded]:
+    """Yield the first picture, marked where only a decoder that conceals damage can read it.
+
+    Cameras append previews of other sizes behind it, which are no frames of the clip.
+    """
+    beat()
+    codec = stream.codec_context.name
+    packet = next(container.demux(stream), None)
+    # Half a JPEG shows half a scene; PNG and TIFF give nothing to see, or black without a word.
+    for corrupt in (False, True) if codec == "mjpeg" else (False,):
+        context = cast("av.VideoCodecContext", av.CodecContext.create(codec, "r"))
+        context.options = {
+            "max_pixels": str(limits.max_pixels),
+            "err_detect": "ignore_err" if corrupt else "explode",
+        }
+        try:
+            frames = context.decode(packet)
+        except MemoryError:
+            raise
+        except av.FFmpegError:
+            continue
+        for frame in frames[:1]:
+            _check_size(frame.width, frame.height, max_pixels=limits.max_pixels)
+            tally.frames_read, tally.marked = 1, int(corrupt)
+            yield Decoded(0, 0.0, corrupt, frame)
+            return
+    tally.lost += 1
 
 
 def _frames(
@@ -256,6 +319,13 @@ def _keep_subtitle(packet: av.Packet[Any], *, tally: Tally) -> None:
     tally.subtitles.append((start_s, duration_s, data.decode("utf-8", errors="replace")))
 
 
+def _photo_format(head: bytes) -> str:
+    found = next((form for magic, form in PHOTO_FORMATS.items() if head.startswith(magic)), None)
+    if found is None:
+        raise RefusedError("unsupported", "is not a JPEG, PNG or TIFF picture: hand in the original photo")
+    return found
+
+
 def _check_size(width: int, height: int, *, max_pixels: int) -> None:
     way_out = "convert the clip to a smaller size, or raise the setting"
     if width * height > max_pixels:
@@ -265,7 +335,7 @@ def _check_size(width: int, height: int, *, max_pixels: int) -> None:
     if width * height == 0:  # FFmpeg forgets a size that it was told to refuse
         raise RefusedError(
             "unsupported",
-            f"frames have no size that can be read, or exceed max_pixels={max_pixels}: {way_out}",
+            f"frames are damaged, so that they have no size, or exceed max_pixels={max_pixels}: {way_out}",
         )
 
 

@@ -22,7 +22,7 @@ import av
 import numpy as np
 
 from ingest.confinement import FRAME, FRAME_HEADER, REFUSAL, REPORT, Limits, confine, heartbeat, send
-from ingest.container import Decoded, RefusedError, Tally, decode, open_video, rate_hz
+from ingest.container import Decoded, RefusedError, Tally, decode, is_photo, open_video, rate_hz
 
 DECLARING = ("mov", "matroska", "avi")
 """Containers whose header states a duration; of the others FFmpeg guesses one."""
@@ -46,7 +46,7 @@ def main(text: str, *, file: IO[bytes], out: IO[bytes]) -> None:
         if mode == "isolation":
             send(out, REPORT, json.dumps({"holds": holds}).encode())
             return
-        container, stream = open_video(file, limits=limits)
+        container, stream = open_video(file, limits=limits, photo=request.get("photo", False))
         tally = Tally()
         frames = decode(container, stream, tally=tally, limits=limits, beat=heartbeat(out))
         if mode == "probe":
@@ -54,7 +54,7 @@ def main(text: str, *, file: IO[bytes], out: IO[bytes]) -> None:
         else:
             wanted, last_index = _choice(sample_fps=request["sample_fps"], indices=request["indices"])
             _send_frames(frames, stream, wanted=wanted, last_index=last_index, out=out)
-            report = _summary(stream, tally)
+            report = _summary(container, stream, tally)
         send(out, REPORT, json.dumps(report).encode())
     except RefusedError as refused:
         _refuse(out, refused.kind, str(refused))
@@ -79,14 +79,14 @@ def probe(
             chroma.append(coloured_share(decoded.frame))
     declares = container.format.name.startswith(DECLARING)
     return {
-        **_summary(stream, tally),
+        **_summary(container, stream, tally),
         "container": container.format.name,
         "codec": stream.codec_context.name,
         "width": stream.width,
         "height": stream.height,
-        "rate_hz": rate_hz(stream),
+        "rate_hz": 0.0 if is_photo(container) else rate_hz(stream),
         "created": container.metadata.get("creation_time"),
-        "frames_declared": stream.frames or None,
+        "frames_declared": 1 if is_photo(container) else stream.frames or None,
         "duration_declared_s": _duration_s(container, stream) if declares else None,
         "coloured_share": _coloured(chroma, damaged=tally.marked + tally.lost > 0),
         "subtitles": _subtitles(tally),
@@ -156,7 +156,10 @@ def coloured_share(frame: av.VideoFrame) -> float:
     return float((distance > CHROMA_FLAT).mean())
 
 
-def _summary(stream: av.VideoStream, tally: Tally) -> dict[str, object]:
+def _summary(
+    container: av.container.InputContainer, stream: av.VideoStream, tally: Tally
+) -> dict[str, object]:
+    last_frame_s = 0.0 if is_photo(container) else 1 / rate_hz(stream)
     return {
         "frames_read": tally.frames_read,
         "marked": tally.marked,
@@ -165,7 +168,7 @@ def _summary(stream: av.VideoStream, tally: Tally) -> dict[str, object]:
         "backward": tally.backward,
         "read_error": tally.read_error,
         "gaps": tally.gaps,
-        "duration_read_s": round(tally.last_offset_s + 1 / rate_hz(stream), 6) if tally.frames_read else 0.0,
+        "duration_read_s": round(tally.last_offset_s + last_frame_s, 6) if tally.frames_read else 0.0,
     }
 
 

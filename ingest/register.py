@@ -13,7 +13,7 @@ from datetime import datetime, timedelta
 from pathlib import PurePosixPath
 
 from ingest.align import clip_start, clock_doubt
-from ingest.video import ProbedVideo
+from ingest.video import PHOTO_SUFFIXES, ProbedVideo
 from outwatch.domain.errors import (
     CorruptClip,
     OutwatchError,
@@ -21,13 +21,15 @@ from outwatch.domain.errors import (
     TransientError,
     UnsupportedFormat,
 )
-from outwatch.domain.types import Camera, Clip, ClockSource, Modality, Telemetry, require_utc
+from outwatch.domain.types import Camera, Clip, ClockSource, Modality, Telemetry, TelemetryClock, require_utc
 
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg")
 )
 SIDECAR_SUFFIXES = frozenset({".srt"})
+RAW_PHOTO_SUFFIXES = frozenset({".dng"})
 CLOCK_UNCERTAINTY_S = {
+    # Where the telemetry itself says no better.
     ClockSource.EMBEDDED_GPS: 1.0,
     # Set from satellites, written once a record, in a zone that is known.
     ClockSource.TELEMETRY: 2.0,
@@ -80,17 +82,27 @@ class Clock:
 def sort_upload(names: Iterable[str]) -> Upload:
     """Return videos with their sidecars, found by name without regard to case, and all other files.
 
-    Two videos of one name (a thermal and an RGB one of the same moment) share a sidecar.
+    Two videos of one name (a thermal and an RGB one of the same moment) share a sidecar. A photo is a clip
+    of its own, whose telemetry lies inside it.
     """
     ordered = sorted(set(names))
     videos = [name for name in ordered if _suffix(name) in VIDEO_SUFFIXES]
     sidecars = [name for name in ordered if _suffix(name) in SIDECAR_SUFFIXES]
-    groups = tuple(
-        Group(video, tuple(sidecar for sidecar in sidecars if _stem(sidecar) == _stem(video)))
-        for video in videos
+    groups = (
+        *(Group(video, tuple(name for name in sidecars if _stem(name) == _stem(video))) for video in videos),
+        *(Group(name) for name in ordered if _suffix(name) in PHOTO_SUFFIXES),
     )
     taken = {name for group in groups for name in (group.video, *group.sidecars)}
     return Upload(groups=groups, others=tuple(name for name in ordered if name not in taken))
+
+
+def left_over(name: str) -> UnsupportedFormat:
+    """Return why a file that belongs to no clip is refused."""
+    if _suffix(name) in RAW_PHOTO_SUFFIXES:
+        why = "is a raw photo, which is not read: hand in the JPEG that the camera wrote beside it"
+    else:
+        why = "is not footage, and no clip of its name came with it"
+    return UnsupportedFormat(f"{name} {why}")
 
 
 def settle_clock(
@@ -110,18 +122,21 @@ def settle_clock(
     """
     require_utc(file_time, name="file_time")
     by_telemetry = clip_start(telemetry) if telemetry else None
-    if by_telemetry is not None:
-        started_at, source = by_telemetry, ClockSource.TELEMETRY
+    if telemetry is not None and by_telemetry is not None:
+        by_satellites = telemetry.clock is TelemetryClock.GPS
+        started_at = by_telemetry
+        source = ClockSource.EMBEDDED_GPS if by_satellites else ClockSource.TELEMETRY
     elif video.created_at is not None:
         started_at, source = video.created_at, ClockSource.CONTAINER
     else:
         started_at, source = file_time - timedelta(seconds=video.recorded_s), ClockSource.FILE
     after_receipt = started_at > require_utc(received_at, name="received_at") + RECEIPT_TOLERANCE
     between_clocks = clock_doubt(telemetry, video.created_at) if telemetry else None
+    told = telemetry.clock_uncertainty_s if telemetry and by_telemetry else None
     return Clock(
         started_at=started_at,
         source=source,
-        uncertainty_s=CLOCK_UNCERTAINTY_S[source],
+        uncertainty_s=CLOCK_UNCERTAINTY_S[source] if told is None else told,
         flags=("clock_after_receipt",) * after_receipt + ((between_clocks,) if between_clocks else ()),
     )
 
@@ -135,6 +150,7 @@ def build_clip(
     sha256: str,
     object_key: str,
     file_name: str,
+    size_bytes: int,
     platform: str,
     camera: Camera | None = None,
     flags: tuple[str, ...] = (),
@@ -149,6 +165,7 @@ def build_clip(
         sha256: the file's digest.
         object_key: where the file is kept.
         file_name: the name it came under.
+        size_bytes: the file's.
         platform: what carried the camera, as the operator calls it.
         camera: decides the modality where it is known, else the pixels do.
         flags: doubts found before, such as those of ``align.fit_to_clip``.
@@ -174,6 +191,7 @@ def build_clip(
         sha256=sha256,
         completeness=video.completeness,
         file_name=file_name,
+        size_bytes=size_bytes,
         telemetry_format=telemetry.format if telemetry else None,
         telemetry_missing=telemetry.missing if telemetry else (),
         flags=tuple(dict.fromkeys(all_flags)),

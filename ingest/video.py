@@ -11,7 +11,7 @@ import math
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 import numpy as np
@@ -33,9 +33,14 @@ TS_PACKET_BYTES = (188, 192, 204)
 """Sizes of MPEG transport stream packets: plain, with a timestamp, with error correction."""
 
 
+PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".tif", ".tiff"})
+"""Names of still pictures, each a clip of one frame. The name decides which kind of decoder may open a
+file, its content whether it does."""
+
+
 @dataclass(frozen=True, slots=True)
 class ProbedVideo:
-    """What one full pass over a video file told."""
+    """What one full pass over a video file told; a photo is one frame of duration 0 at rate 0."""
 
     container: str
     codec: str
@@ -65,7 +70,8 @@ def probe_video(path: Path, *, limits: Limits) -> ProbedVideo:
         UnsupportedFormat: it is not a regular file, or not one of the formats, codecs and sizes.
         FeedTimeout: the decoder went silent.
     """
-    for kind, payload in converse(path, task={"mode": "probe"}, limits=limits):
+    task = {"mode": "probe", "photo": is_photo(path)}
+    for kind, payload in converse(path, task=task, limits=limits):
         if kind == REPORT:
             return _probed(path, _report(path, payload))
     raise CorruptClip(f"{path.name}: the decoder gave no report")  # pragma: no cover - converse raises first
@@ -96,6 +102,7 @@ def read_frames(
         raise ValueError(f"sample_fps must be a positive number and go without indices, found {sample_fps}")
     task = {
         "mode": "frames",
+        "photo": is_photo(path),
         "sample_fps": sample_fps,
         "indices": None if indices is None else sorted(indices),
     }
@@ -104,6 +111,11 @@ def read_frames(
             yield _frame(path, payload, limits=limits)
         elif _report(path, payload).get("frames_read") == 0:
             raise _no_frames(path)
+
+
+def is_photo(path: PurePath) -> bool:
+    """Return whether a file is to be opened as a still picture, by its name."""
+    return path.suffix.lower() in PHOTO_SUFFIXES
 
 
 def _frame(path: Path, payload: memoryview, *, limits: Limits) -> Frame:
