@@ -45,7 +45,7 @@ class TopicMapping:
     """An MQTT topic filter, with ``+`` for one level and ``#`` for all that follow."""
     payload: PayloadFormat = "plain"
     sensor: str | None = None
-    """Template of the sensor's id; None is what the payload itself names: a camera, a DevEUI, a datastream."""
+    """Template of the sensor's id; None: what the payload names, a camera, a DevEUI or a datastream."""
     kind: str | None = None
     """Template of what is observed; None where ``fields`` or the payload say it."""
     unit: str | None = None
@@ -93,7 +93,7 @@ class Router:
         self._mappings = tuple(mappings)
         self._matcher = MQTTMatcher()  # type: ignore[no-untyped-call]
         for position, mapping in reversed(tuple(enumerate(mappings))):
-            self._matcher[mapping.filter] = position  # type: ignore[no-untyped-call]
+            self._matcher[mapping.filter] = position
 
     def mapping(self, topic: str) -> TopicMapping | None:
         """Return the first mapping that matches ``topic``, None where none does."""
