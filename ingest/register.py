@@ -26,7 +26,11 @@ from outwatch.domain.types import Camera, Clip, ClockSource, Modality, Telemetry
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg")
 )
-SIDECAR_SUFFIXES = frozenset({".srt"})
+SUBTITLE_SUFFIXES = frozenset({".srt"})
+LOG_SUFFIXES = frozenset((".klv", ".bin", ".ulg", ".tlog", ".gpx", ".kml", ".csv", ".log", ".txt"))
+"""Logs of an aircraft or a ground station. What they hold is told by their content; the suffix only says
+that they are worth a look."""
+SIDECAR_SUFFIXES = SUBTITLE_SUFFIXES | LOG_SUFFIXES
 RAW_PHOTO_SUFFIXES = frozenset({".dng"})
 CLOCK_UNCERTAINTY_S = {
     # Where the telemetry itself says no better.
@@ -82,14 +86,20 @@ class Clock:
 def sort_upload(names: Iterable[str]) -> Upload:
     """Return videos with their sidecars, found by name without regard to case, and all other files.
 
-    Two videos of one name (a thermal and an RGB one of the same moment) share a sidecar. A photo is a clip
+    Two videos of one name (a thermal and an RGB one of the same moment) share a sidecar, and all videos
+    share the logs that are named after none of them: such a log is of the whole flight. A photo is a clip
     of its own, whose telemetry lies inside it.
     """
     ordered = sorted(set(names))
     videos = [name for name in ordered if _suffix(name) in VIDEO_SUFFIXES]
     sidecars = [name for name in ordered if _suffix(name) in SIDECAR_SUFFIXES]
+    stems = {_stem(video) for video in videos}
+    shared = tuple(name for name in sidecars if _suffix(name) in LOG_SUFFIXES and _stem(name) not in stems)
     groups = (
-        *(Group(video, tuple(name for name in sidecars if _stem(name) == _stem(video))) for video in videos),
+        *(
+            Group(video, (*(name for name in sidecars if _stem(name) == _stem(video)), *shared))
+            for video in videos
+        ),
         *(Group(name) for name in ordered if _suffix(name) in PHOTO_SUFFIXES),
     )
     taken = {name for group in groups for name in (group.video, *group.sidecars)}

@@ -19,7 +19,20 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from outwatch import __version__
-from outwatch.commands.shared import AsJson, err, opened_pipeline, out, print_json, progress_bars, say
+from outwatch.commands import telemetry
+from outwatch.commands.shared import (
+    AsJson,
+    MountHeading,
+    MountPitch,
+    MountRoll,
+    declared_mount,
+    err,
+    opened_pipeline,
+    out,
+    print_json,
+    progress_bars,
+    say,
+)
 from outwatch.domain.cameras import camera_named, camera_names
 from outwatch.domain.errors import OutwatchError
 from outwatch.domain.types import Outcome
@@ -64,13 +77,19 @@ def configure(
 
 @app.command()
 def ingest(
-    files: Annotated[list[Path], typer.Argument(help="Video files; telemetry beside them is found by name.")],
+    files: Annotated[
+        list[Path],
+        typer.Argument(help="Video files, with telemetry of their name beside them, photos, or whole cards."),
+    ],
     camera: Annotated[
         str | None,
         typer.Option(help="Camera and lens by name, where the files do not say (`outwatch cameras`)."),
     ] = None,
     platform: Annotated[str | None, typer.Option(help="Aircraft, as you call it.")] = None,
     time_zone: Annotated[str | None, typer.Option(help="Zone of the telemetry's local time.")] = None,
+    mount_pitch: MountPitch = None,
+    mount_heading: MountHeading = 0.0,
+    mount_roll: MountRoll = 0.0,
     land_only: Annotated[
         bool, typer.Option("--land-only", help="Only hand the files over; DAGs do the rest.")
     ] = False,
@@ -81,7 +100,7 @@ def ingest(
         name: value
         for name, value in (("camera", camera), ("platform", platform), ("time_zone", time_zone))
         if value is not None
-    }
+    } | declared_mount(mount_pitch, mount_heading, mount_roll)
     with opened_pipeline() as pipeline:
         if camera is not None:
             camera_named(camera)
@@ -364,6 +383,8 @@ def _show_failures(failures: list[Outcome]) -> None:
     if failures:
         err.print("Mend the cause, then `outwatch retry` and `outwatch run`.")
 
+
+app.command()(telemetry.telemetry)
 
 if __name__ == "__main__":
     app()

@@ -6,6 +6,9 @@
     │   ├── DatabaseUnavailable   the ledger did not answer
     │   ├── FeedTimeout           a source or child process stopped giving data
     │   ├── DeliveryFailed        a channel did not take a message this time
+    │   ├── UploadInterrupted     the link or the server broke an upload off; what came is kept
+    │   ├── NoRoom                a disk or a quota has no room now
+    │   ├── DiskFull              there is no room for new work: what is here is kept
     │   └── LeaseLost             another worker took the work over meanwhile
     └── PermanentError            the same input fails the same way: a person must act
         ├── CorruptClip           not decodable as video, or nothing in it is
@@ -17,6 +20,8 @@
         ├── ObjectExists          a conditional create found the key taken
         ├── AccessDenied          the store or a channel refused our credentials
         ├── ModelUnavailable      weights or runtime for a model are not there
+        ├── PackageRefused        a package, or a file of it, is not what it says it is
+        │   └── PackageTooLarge   it is more than is ever taken
         └── DeliveryRefused       a channel will never take this message (4xx, redirect)
 
 Belongs here: error classes. Not here: handling; Airflow, CLI and console each map the tree once.
@@ -51,6 +56,18 @@ class FeedTimeout(TransientError):
 
 class DeliveryFailed(TransientError):
     """A channel did not take a message this time."""
+
+
+class UploadInterrupted(TransientError):
+    """The link or the server broke an upload off; what came is kept."""
+
+
+class NoRoom(TransientError):
+    """A disk or a quota has no room now."""
+
+
+class DiskFull(TransientError):
+    """There is no room for new work; what has come is kept, and the rest may come again."""
 
 
 class LeaseLost(TransientError):
@@ -91,6 +108,14 @@ class AccessDenied(PermanentError):
 
 class ModelUnavailable(PermanentError):
     """The weights or the runtime of a model are not there."""
+
+
+class PackageRefused(PermanentError):
+    """A package, or a file of it, is not what it says it is."""
+
+
+class PackageTooLarge(PackageRefused):
+    """A package, or a file of it, is more than is ever taken."""
 
 
 class DeliveryRefused(PermanentError):

@@ -9,17 +9,20 @@ from __future__ import annotations
 
 import hashlib
 import json
+import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from ingest.register import sort_upload
+from ingest.card import CardFile, FileKind, sort_card
+from ingest.register import LOG_SUFFIXES, SIDECAR_SUFFIXES, sort_upload
+from ingest.telemetry.sources import HEAD_BYTES, recognise
 from outwatch.domain.cameras import camera_named
-from outwatch.domain.errors import ConfigInvalid, PermanentError
+from outwatch.domain.errors import ConfigInvalid, DiskFull, PermanentError
 from outwatch.domain.ports import ObjectInfo
 from outwatch.domain.types import MountAngles
 from outwatch.pipeline.wiring import Pipeline
@@ -36,6 +39,9 @@ MOUNT_FIELDS = ("mount_pitch_deg", "mount_heading_deg", "mount_roll_deg")
 """How a camera without a gimbal is fixed to its airframe; the pitch makes the declaration."""
 DECLARABLE = ("camera", "platform", "flight_id", "time_zone", "operator", "purpose", *MOUNT_FIELDS)
 """What an operator may declare, by manifest or by option of the command line, which wins."""
+
+LEFT_ON_CARD = frozenset({FileKind.PROXY, FileKind.THUMBNAIL, FileKind.FLIGHT_RECORD, FileKind.SYSTEM})
+"""What is accounted for and not taken."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,31 +70,92 @@ class MissingFile:
 def land(pipeline: Pipeline, paths: Sequence[Path], *, declared: Mapping[str, str]) -> list[Landed]:
     """Copy local files to ``landing/``, one upload a clip, and open their registration.
 
-    Telemetry and manifest are found beside a clip by name. The same files with the same
-    declaration are the same upload, and land once.
+    Telemetry and manifest are found beside a clip by name; a folder is sorted as a memory card. The same
+    files with the same declaration are the same upload, and land once.
 
     A set that cannot be handed over says why in its result; the others go on.
     """
     folders: dict[Path, dict[str, None]] = {}
     landed = []
     for path in paths:
-        if not path.is_file():
-            reason = f"{path} is not a file: name video files, or their telemetry"
+        if path.is_dir():
+            landed += _land_card(pipeline, path, declared=declared)
+        elif path.is_file():
+            names = folders.setdefault(path.parent, {})
+            names.update(dict.fromkeys([path.name, *_beside(path)]))
+        else:
+            reason = f"{path} is not a file or folder: name footage, or the card it is on"
             landed.append(Landed((path.name,), None, is_new=False, error=reason))
-            continue
-        names = folders.setdefault(path.parent, {})
-        names.update(dict.fromkeys([path.name, *_beside(path)]))
     for folder, names in folders.items():
-        data = [name for name in names if not name.endswith(MANIFEST_SUFFIX)]
-        sorted_names = sort_upload(data)
+        companions = {manifest_name(name) for name in names} | {preview_name(name) for name in names}
+        sorted_names = sort_upload(names.keys() - companions)
         sets = [(group.video, *group.sidecars) for group in sorted_names.groups]
         sets += [(name,) for name in sorted_names.others]
-        for members in sets:
-            try:
-                landed.append(_land(pipeline, [folder / name for name in members], declared))
-            except (PermanentError, OSError) as error:
-                landed.append(Landed(members, None, is_new=False, error=str(error)))
+        landed += [_land_set(pipeline, [folder / name for name in members], declared) for members in sets]
     return landed
+
+
+def _land_card(pipeline: Pipeline, folder: Path, *, declared: Mapping[str, str]) -> list[Landed]:
+    """Land what is of use on a card, and account for what is not, which stays where it is."""
+    card = sort_card(_card_files(folder), is_telemetry=lambda head: recognise(head) is not None)
+    logs = [path for path in card.shared_logs if PurePosixPath(path).suffix.lower() in LOG_SUFFIXES]
+    of_groups = [_distinct((group.video, *group.telemetry, *logs)) for group in card.groups]
+    taken = {path for group in of_groups for path in group}
+    taken |= {group.manifest for group in card.groups if group.manifest is not None}
+    alone = [(file.path,) for file in card.files if file.kind not in LEFT_ON_CARD and file.path not in taken]
+    landed = [
+        _land_set(pipeline, [folder / path for path in members], declared) for members in of_groups + alone
+    ]
+    left = [
+        MissingFile(
+            name=file.path,
+            sha256=keys.sha256_file(folder / file.path),
+            size_bytes=(folder / file.path).stat().st_size,
+            outcome=FileState.SET_ASIDE,
+            reason=file.reason,
+        )
+        for file in card.files
+        if file.kind in LEFT_ON_CARD
+    ]
+    record_without_content(pipeline, left, source=str(folder))
+    return landed
+
+
+def require_room(pipeline: Pipeline, size_bytes: int) -> None:
+    """Refuse new work that would leave too little room for the work on what is here.
+
+    Raises:
+        DiskFull: it would, on the disk of ``OUTWATCH_HOME``; nothing was taken.
+    """
+    home, least = pipeline.settings.home_dir, pipeline.settings.ingest.min_free_bytes
+    free = shutil.disk_usage(home).free
+    if free - size_bytes < least:
+        raise DiskFull(
+            f"no room for {size_bytes / 1e6:,.1f} MB: the disk of {home} has {free / 1e6:,.1f} MB free and"
+            f" keeps {least / 1e6:,.0f} MB for its work; make room and hand it in again, nothing was lost"
+        )
+
+
+def _distinct(paths: Sequence[str]) -> tuple[str, ...]:
+    """Return the first path of each file name: ``landing/`` has no folders within an upload."""
+    return tuple({PurePosixPath(path).name: path for path in reversed(paths)}.values())[::-1]
+
+
+def _card_files(folder: Path) -> Iterator[CardFile]:
+    """Yield what lies on a card, links apart: these lead elsewhere."""
+    for path in sorted(folder.rglob("*")):
+        if path.is_symlink() or not path.is_file():
+            continue
+        with path.open("rb") as file:
+            yield CardFile(path.relative_to(folder).as_posix(), path.stat().st_size, file.read(HEAD_BYTES))
+
+
+def _land_set(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]) -> Landed:
+    """Land one clip's files, or say why they could not be handed over."""
+    try:
+        return _land(pipeline, paths, declared)
+    except (PermanentError, DiskFull, OSError) as error:
+        return Landed(tuple(path.name for path in paths), None, is_new=False, error=str(error))
 
 
 def adopt_upload(pipeline: Pipeline, upload_id: str, infos: Sequence[ObjectInfo]) -> bool:
@@ -119,10 +186,11 @@ def adopt_upload(pipeline: Pipeline, upload_id: str, infos: Sequence[ObjectInfo]
 
 
 def _beside(path: Path) -> list[str]:
-    """Return the names of the telemetry that lies beside a clip under its name."""
-    wanted = f"{path.stem}.srt".casefold()
+    """Return the names of telemetry and of the preview that lie beside a clip under its name."""
+    stem = path.stem.casefold()
+    wanted = {f"{stem}{suffix}" for suffix in SIDECAR_SUFFIXES}
     return sorted(
-        other.name for other in path.parent.iterdir() if other.name.casefold() == wanted and other.is_file()
+        other.name for other in path.parent.iterdir() if other.name.casefold() in wanted and other.is_file()
     )
 
 
@@ -157,6 +225,11 @@ def record_without_content(pipeline: Pipeline, files: Sequence[MissingFile], *, 
 def manifest_name(video: str) -> str:
     """Return the name of the manifest that declares what is known of a clip."""
     return f"{PurePosixPath(video).stem}{MANIFEST_SUFFIX}"
+
+
+def preview_name(video: str) -> str:
+    """Return the name of the contact sheet that may have come ahead of a clip."""
+    return f"{PurePosixPath(video).stem}{PREVIEW_SUFFIX}"
 
 
 def parse_declared(data: bytes, *, source: str) -> dict[str, str]:
@@ -212,13 +285,13 @@ def mount_angles(declared: Mapping[str, str], *, source: str = "declaration") ->
 def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]) -> Landed:
     """Land one clip's files, the video last: an upload with a video is then always whole."""
     video, *sidecars = paths
-    hashes = {path.name: keys.sha256_file(path) for path in paths}
+    preview = video.with_name(preview_name(video.name))
+    sidecars += [preview] * preview.is_file()
+    hashes = {path.name: keys.sha256_file(path) for path in (video, *sidecars)}
     manifest_path = video.with_name(manifest_name(video.name))
-    written = (
-        parse_declared(manifest_path.read_bytes(), source=str(manifest_path))
-        if manifest_path.is_file()
-        else {}
-    )
+    written = {}
+    if manifest_path.is_file():
+        written = parse_declared(manifest_path.read_bytes(), source=str(manifest_path))
     told = {**written, **declared}
     manifest = json.dumps(told, sort_keys=True, ensure_ascii=False).encode() if told else b""
     parse_declared(manifest or b"{}", source="options")
@@ -240,6 +313,7 @@ def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]
             key=keys.landing(upload_id, name),
         )
 
+    require_room(pipeline, sum(path.stat().st_size for path in (video, *sidecars)))
     received_at = pipeline.now()
     rows = []
     if manifest:

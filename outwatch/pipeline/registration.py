@@ -13,9 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from zoneinfo import ZoneInfo
 
-from ingest.align import fit_to_clip
-from ingest.register import Group, build_clip, refusal, settle_clock, sort_upload
-from ingest.telemetry.dji_srt import parse_srt
+from ingest.register import PHOTO_SUFFIXES, Group, build_clip, left_over, refusal, settle_clock, sort_upload
 from ingest.video import ProbedVideo, probe_video
 from outwatch.domain.cameras import resolve_camera
 from outwatch.domain.errors import (
@@ -30,16 +28,28 @@ from outwatch.domain.errors import (
 )
 from outwatch.domain.ports import ObjectInfo
 from outwatch.domain.types import Camera, Clip, Event, Telemetry
-from outwatch.pipeline.landing import MANIFEST_SUFFIX, manifest_name, parse_declared
+from outwatch.pipeline.clip_telemetry import Found, Search
+from outwatch.pipeline.flights import Joined, doubts_beside_neighbours, join_flight
+from outwatch.pipeline.landing import (
+    MANIFEST_SUFFIX,
+    PREVIEW_SUFFIX,
+    manifest_name,
+    mount_angles,
+    parse_declared,
+    preview_name,
+)
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys, schemas
 from storage.lake import parquet_bytes, read_parquet
 from storage.ledger import FileOutcome, LandedFile
 from storage.tables import FileState
 
-MAX_SIDECAR_BYTES = 64_000_000
-"""Telemetry is read whole, outside the confined decoder: the longest we know, of half an hour at 60 Hz,
-has 20 MB."""
+MAX_SIDECAR_BYTES = 256_000_000
+"""Telemetry is read whole: an autopilot's log of an hour has some 100 MB, subtitles at 60 Hz 40 MB."""
+
+
+FOOTAGE_FILES = ("telemetry.parquet", "manifest.json", "preview.jpg")
+"""What lies beside a registered clip, as far as there is any."""
 
 
 @dataclass(slots=True)
@@ -50,6 +60,8 @@ class Registered:
     replaced: list[Clip] = field(default_factory=list)
     """What stood before for those of ``clips`` that were known."""
     outputs: list[str] = field(default_factory=list)
+    moved: list[tuple[Clip, Clip]] = field(default_factory=list)
+    """Clips that stand and come under another flight: as they stood, as they shall."""
     landing: dict[str, ObjectInfo] = field(default_factory=dict)
     """The landing objects that were read, by key, as they were then."""
     files: dict[str, FileOutcome] = field(default_factory=dict)
@@ -110,15 +122,13 @@ def register_upload(
                 "put the new file under a name of its own"
             )
     one = _Registration(pipeline, rows, local, registered, last_try, confirm)
-    manifests = [name for name in rows if name.endswith(MANIFEST_SUFFIX)]
-    sorted_names = sort_upload([name for name in rows if name not in manifests])
+    companions = [name for name in rows if name.endswith((MANIFEST_SUFFIX, PREVIEW_SUFFIX))]
+    sorted_names = sort_upload([name for name in rows if name not in companions])
     for group in sorted_names.groups:
         one.run(group)
-    for name in (*sorted_names.others, *manifests):
+    for name in (*sorted_names.others, *one.unfit, *companions):
         if name not in registered.files:
-            one.refuse(
-                name, UnsupportedFormat(f"{name} is not footage, and no clip of its name came with it")
-            )
+            one.refuse(name, one.unfit.get(name, left_over(name)))
     return registered
 
 
@@ -132,6 +142,8 @@ class _Registration:
     registered: Registered
     last_try: bool
     confirm: Callable[[], None]
+    unfit: dict[str, OutwatchError] = field(default_factory=dict)
+    """Telemetry that a clip could not use, and why; another clip of the upload may yet take it."""
 
     def run(self, group: Group) -> None:
         """Register the clip, or refuse it; either way every file of the group has its outcome."""
@@ -143,16 +155,22 @@ class _Registration:
                 raise
             self.refuse(group.video, error)
             for name in group.sidecars:
-                self.refuse(name, UnsupportedFormat(f"{name}: its clip {group.video} was refused"))
+                self.unfit[name] = UnsupportedFormat(f"{name}: its clip {group.video} was refused")
             return
         known = self.pipeline.ledger.clip(keys.clip_id(self.rows[group.video].sha256))
         before = _known_declaration(self.pipeline, known)
         declared = {**before, **told}
-        telemetry, source, flags = self._telemetry(group, video, declared)
+        found = self._telemetry(group, video, declared)
+        telemetry = found.best.telemetry if found.best else None
+        source = found.best.source if found.best else None
         if telemetry is None and known is not None and known.telemetry_format is not None:
             telemetry = stored_telemetry(self.pipeline, known)
-        clip = self._clip(group.video, video, telemetry, declared, flags=flags)
-        taken = [name for name in (group.video, source, manifest) if name is not None]
+        joined = join_flight(
+            self.pipeline, self._clip(group.video, video, telemetry, declared, flags=found.flags)
+        )
+        clip = joined.clip
+        preview = preview_name(group.video)
+        taken = [name for name in (group.video, source, manifest, preview) if name in self.rows]
         self.confirm()
         if known is not None and declared == before and not self._brings_telemetry(known, telemetry, source):
             # An attempt that another registration overtook may have left objects of its own.
@@ -160,6 +178,7 @@ class _Registration:
             outcome, reason = FileState.DUPLICATE, f"already handed in as clip {clip.id}"
         else:
             self._write(clip, group.video, telemetry, declared)
+            self._move(joined)
             self.registered.clips.append(clip)
             if known is not None:
                 self.registered.replaced.append(known)
@@ -167,9 +186,10 @@ class _Registration:
             outcome, reason = FileState.ACCEPTED, None
         for name in taken:
             self._settle(name, outcome, clip.id, reason)
+        better = source or "the clip itself"
         for name in group.sidecars:
-            if name not in self.registered.files:
-                self._settle(name, FileState.DUPLICATE, clip.id, f"{source} already gives the telemetry")
+            if name not in self.registered.files and name not in self.unfit:
+                self._settle(name, FileState.DUPLICATE, clip.id, f"{better} already gives the telemetry")
 
     def _manifest(self, video: str) -> tuple[str | None, dict[str, str]]:
         """Return the name and the content of a clip's manifest; a wrong one is refused and left out."""
@@ -214,26 +234,26 @@ class _Registration:
             FileOutcome(upload_id=upload_id, name=name, outcome=outcome, reason=reason, clip_id=clip_id)
         )
 
-    def _telemetry(
-        self, group: Group, video: ProbedVideo, declared: Mapping[str, str]
-    ) -> tuple[Telemetry | None, str | None, tuple[str, ...]]:
-        """Return the clip's telemetry, the file it came from if any, and doubts about it."""
-        zone = ZoneInfo(declared["time_zone"]) if "time_zone" in declared else self.pipeline.zone
+    def _telemetry(self, group: Group, video: ProbedVideo, declared: Mapping[str, str]) -> Found:
+        """Return the best telemetry that came with a clip, and keep why the rest is of no use to it."""
+        too_large: dict[str, OutwatchError] = {}
         for name in group.sidecars:
             try:
                 self._check_size(name)
-                telemetry, flags = _read_telemetry(self.local[name].read_bytes(), video, zone)
             except TelemetryInvalid as error:
-                self.refuse(name, error)
-            else:
-                return telemetry, name, flags
-        if video.subtitles is not None:
-            try:
-                telemetry, flags = _read_telemetry(video.subtitles.encode(), video, zone)
-            except TelemetryInvalid:
-                return None, None, ("embedded_telemetry_unusable",)
-            return telemetry, None, flags
-        return None, None, ()
+                too_large[name] = error
+        search = Search(
+            path=self.local[group.video],
+            video=video,
+            is_photo=PurePosixPath(group.video).suffix.lower() in PHOTO_SUFFIXES,
+            file_time=self.rows[group.video].modified_at,
+            zone=ZoneInfo(declared["time_zone"]) if "time_zone" in declared else self.pipeline.zone,
+            mount=mount_angles(declared),
+            limits=self.pipeline.limits,
+        )
+        found = search.run({name: self.local[name] for name in group.sidecars if name not in too_large})
+        self.unfit.update(too_large | found.refused)
+        return found
 
     def _clip(
         self,
@@ -259,10 +279,12 @@ class _Registration:
             sha256=row.sha256,
             object_key=keys.footage(clip_id, dt=keys.dt_of(clock.started_at), name=f"source{suffix}"),
             file_name=name,
+            size_bytes=row.size_bytes,
             platform=declared.get("platform", camera.name if camera else "unknown"),
             camera=camera,
             flags=(*flags, *doubts),
         )
+        clip = replace(clip, flags=(*clip.flags, *doubts_beside_neighbours(self.pipeline, clip)))
         return replace(clip, flight_id=declared["flight_id"]) if "flight_id" in declared else clip
 
     def _write(self, clip: Clip, name: str, telemetry: Telemetry | None, declared: Mapping[str, str]) -> None:
@@ -273,10 +295,25 @@ class _Registration:
             table = schemas.telemetry_table(telemetry)
             outputs.append(keys.footage(clip.id, dt=dt, name="telemetry.parquet"))
             store.put(outputs[-1], parquet_bytes(table, software=SOFTWARE, metadata={"clip_id": clip.id}))
-        manifest = {"clip": schemas.clip_json(clip), "declared": dict(declared), "software": SOFTWARE}
-        outputs.append(keys.footage(clip.id, dt=dt, name="manifest.json"))
-        store.put(outputs[-1], json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode())
+        preview = preview_name(name)
+        if preview in self.rows:
+            outputs.append(keys.footage(clip.id, dt=dt, name="preview.jpg"))
+            store.upload(outputs[-1], self.local[preview])
+        outputs.append(_write_manifest(self.pipeline, clip, declared))
         self.registered.outputs += outputs
+
+    def _move(self, joined: Joined) -> None:
+        """Bring the other files of a recording under the flight that this one names."""
+        for old, new in joined.moved:
+            _write_manifest(self.pipeline, new, _known_declaration(self.pipeline, old))
+            self.registered.moved.append((old, new))
+
+
+def _write_manifest(pipeline: Pipeline, clip: Clip, declared: Mapping[str, str]) -> str:
+    manifest = {"clip": schemas.clip_json(clip), "declared": dict(declared), "software": SOFTWARE}
+    key = keys.footage(clip.id, dt=keys.dt_of(clip.started_at), name="manifest.json")
+    pipeline.store.put(key, json.dumps(manifest, indent=1, sort_keys=True, ensure_ascii=False).encode())
+    return key
 
 
 def remove_superseded(pipeline: Pipeline, old: Clip, *, by: Clip) -> None:
@@ -309,7 +346,7 @@ def standing_events(pipeline: Pipeline, clip: Clip) -> list[Event]:
 def _keys_of(clip: Clip) -> set[str]:
     """Return every key that a registration of a clip, and the steps after it, write under its date."""
     dt = keys.dt_of(clip.started_at)
-    footage = {keys.footage(clip.id, dt=dt, name=name) for name in ("telemetry.parquet", "manifest.json")}
+    footage = {keys.footage(clip.id, dt=dt, name=name) for name in FOOTAGE_FILES}
     tables = ("detections", "tracks", "coverage", "events")
     return {clip.object_key} | footage | {keys.lake(table, dt=dt, name=clip.id) for table in tables}
 
@@ -341,8 +378,3 @@ def _camera(
     except ConfigInvalid:
         return None, ("declared_camera_differs",)
     return camera, ()
-
-
-def _read_telemetry(data: bytes, video: ProbedVideo, zone: ZoneInfo) -> tuple[Telemetry, tuple[str, ...]]:
-    telemetry = parse_srt(data, zone=zone)
-    return telemetry, fit_to_clip(telemetry, duration_s=video.recorded_s, started_hint=video.created_at)

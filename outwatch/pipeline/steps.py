@@ -306,8 +306,8 @@ def _perform(pipeline: Pipeline, step: str, subject: str, work: Callable[[_Job],
         ledger.complete(
             claim,
             done.outcome,
-            clips=done.registered.clips,
-            replaces=done.registered.replaced,
+            clips=[*done.registered.clips, *(new for _, new in done.registered.moved)],
+            replaces=[*done.registered.replaced, *(old for old, _ in done.registered.moved)],
             files=list(done.registered.files.values()),
             opens=done.opens,
         )

@@ -131,6 +131,7 @@ def test_clip_carries_what_was_found() -> None:
         sha256="ab" * 32,
         object_key="footage/dt=2026-03-14/abababababababab/source.mp4",
         file_name="night.mp4",
+        size_bytes=1000,
         platform="DJI M200 V2",
         camera=camera,
         flags=("telemetry_ends_early",),
@@ -154,6 +155,7 @@ def test_clip_without_camera_or_telemetry_says_so() -> None:
         sha256="ab" * 32,
         object_key="k",
         file_name="traffic.mp4",
+        size_bytes=1000,
         platform="",
     )
     assert (clip.modality, clip.flags, clip.telemetry_format) == (Modality.RGB, ("no_telemetry",), None)

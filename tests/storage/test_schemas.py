@@ -164,6 +164,7 @@ clips = st.builds(
         reason=st.none() | words,
     ),
     file_name=words,
+    size_bytes=st.integers(0, 2**48),
     telemetry_format=st.none() | words,
     telemetry_missing=st.lists(words, max_size=2).map(tuple),
     flags=st.lists(words, max_size=2).map(tuple),
@@ -329,6 +330,7 @@ def test_clip_json_that_is_none_is_refused(change: dict[str, object], message: s
         clock_source=ClockSource.FILE, clock_uncertainty_s=60.0, duration_s=1.0, frame_count=10, width_px=64,
         height_px=48, frame_rate_hz=10.0, codec="h264", object_key="k", sha256="s", completeness=whole,
         file_name="n",
+        size_bytes=1,
     )  # fmt: skip
     data = {name: value for name, value in {**schemas.clip_json(clip), **change}.items() if value is not ...}
     with pytest.raises(UnsupportedFormat, match=message):
