@@ -59,6 +59,7 @@ def feed_items(
     received_at: datetime,
     details: Mapping[str, str] = MappingProxyType({}),
     needs_time: str | None = None,
+    record: Mapping[str, Any] | None = None,
 ) -> list[FeedItem]:
     """Return what a message says, in at least one item.
 
@@ -69,10 +70,11 @@ def feed_items(
         received_at: when it came.
         details: what the transport knows of it, added to each observation.
         needs_time: why the time of receipt cannot stand in for a missing one, None where it can.
+        record: the payload's named columns, where the transport knows the names.
     """
     kept = _kept(data, mapping)
     try:
-        found = _read(data, topic=topic, mapping=mapping)
+        found = _read(data, topic=topic, mapping=mapping, record=record)
     except Unreadable as problem:
         found = [Problem(str(problem))]
     items = []
@@ -85,6 +87,16 @@ def feed_items(
             whole = replace(one, details={**one.details, **details}) if details else one
             items.append(FeedItem(payload=kept, received_at=received_at, observation=whole))
     return items
+
+
+def problem_item(data: bytes, *, why: str, mapping: TopicMapping | None, received_at: datetime) -> FeedItem:
+    """Return an item for a payload that a transport itself must refuse."""
+    return FeedItem(payload=_kept(data, mapping), received_at=received_at, problem=why)
+
+
+def names_identity(name: str) -> bool:
+    """Return whether a field's name says that it holds who was seen: a name, a face, a plate."""
+    return _IDENTITY.search(name) is not None
 
 
 def read_payload(data: bytes, *, topic: str, mapping: TopicMapping) -> Found:
@@ -150,13 +162,17 @@ def read_observation(record: Mapping[str, Any], *, topic: str, mapping: TopicMap
     ]
 
 
-def _read(data: bytes, *, topic: str, mapping: TopicMapping | None) -> Found:
+def _read(
+    data: bytes, *, topic: str, mapping: TopicMapping | None, record: Mapping[str, Any] | None = None
+) -> Found:
     if mapping is None:
         raise Unreadable(
             f"no mapping matches topic {topic[:MAX_PAYLOAD_BYTES]!r}: declare one, or unsubscribe"
         )
     if len(data) > MAX_PAYLOAD_BYTES:
         raise Unreadable(f"payload of {len(data)} bytes is larger than {MAX_PAYLOAD_BYTES}: it is no reading")
+    if record is not None:
+        return read_record(record, topic=topic, mapping=mapping)
     try:
         text = data.decode("utf-8-sig").strip()
     except UnicodeDecodeError as error:
