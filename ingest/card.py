@@ -17,17 +17,17 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-from ingest.register import VIDEO_SUFFIXES
+from ingest.register import RAW_PHOTO_SUFFIXES, SIDECAR_SUFFIXES, VIDEO_SUFFIXES
+from ingest.video import PHOTO_SUFFIXES
 
 MANIFEST_SUFFIX = ".outwatch.json"
 """``<clip name without ending>.outwatch.json`` declares what an operator knows of a clip."""
-PHOTO_SUFFIXES = frozenset((".jpg", ".jpeg", ".dng", ".tif", ".tiff", ".png", ".heic"))
+UNREAD_PHOTO_SUFFIXES = RAW_PHOTO_SUFFIXES | {".heic", ".gpr"}
 PROXY_SUFFIXES = frozenset((".lrf", ".lrv"))
 """Low-resolution copies of a video, for a phone's preview: DJI's LRF, GoPro's and older DJI's LRV."""
 THUMBNAIL_SUFFIXES = frozenset((".thm", ".scr"))
-TELEMETRY_SUFFIXES = frozenset(
-    (".srt", ".ass", ".klv", ".ulg", ".bin", ".tlog", ".gpx", ".kml", ".csv", ".log")
-)
+TELEMETRY_SUFFIXES = SIDECAR_SUFFIXES - {".txt"}
+"""A name is enough where the content is damaged; any note may be called .txt."""
 SYSTEM_FOLDERS = frozenset(
     (
         ".trashes", ".spotlight-v100", ".fseventsd", ".temporaryitems", ".appledouble", "._appledouble",
@@ -69,6 +69,7 @@ _BY_ENDING: dict[str, tuple[FileKind, str]] = {
     ),
     **dict.fromkeys(VIDEO_SUFFIXES, (FileKind.VIDEO, "a video by the ending of its name")),
     **dict.fromkeys(PHOTO_SUFFIXES, (FileKind.PHOTO, "a photo by the ending of its name")),
+    **dict.fromkeys(UNREAD_PHOTO_SUFFIXES, (FileKind.PHOTO, "a photo, of a kind that is not read")),
 }
 
 

@@ -205,7 +205,7 @@ def _turn_rad(before: Picture, after: Picture, right_px: int, down_px: int) -> f
     rows, columns = one.shape[0] // 2, one.shape[1] // 2
     if rows < height // 4 or columns < width // 4:
         return 0.0
-    moment: float = 0.0
+    moment = 0.0
     for top, y in ((0, -rows / 2), (rows, rows / 2)):
         for left, x in ((0, -columns / 2), (columns, columns / 2)):
             part = np.s_[top : top + rows, left : left + columns]
@@ -213,7 +213,7 @@ def _turn_rad(before: Picture, after: Picture, right_px: int, down_px: int) -> f
             if response < MIN_RESPONSE:
                 return 0.0
             moment += x * dy - y * dx
-    return moment / (rows**2 + columns**2)
+    return float(moment / (rows**2 + columns**2))
 
 
 def _correlate(before: Picture, after: Picture) -> tuple[tuple[float, float], float]:
@@ -368,7 +368,8 @@ def _smooth(row: FloatArray) -> FloatArray:
     """Average over ``SMOOTHING_S``, as ``_rate`` does."""
     width = round(SMOOTHING_S * GRID_HZ)
     padded = np.pad(row, (width // 2, width - 1 - width // 2), mode="edge")
-    return np.asarray(np.convolve(padded, np.full(width, 1 / width), mode="valid"))
+    smooth: FloatArray = np.convolve(padded, np.full(width, 1 / width), mode="valid")
+    return smooth
 
 
 def _merged(windows: Iterable[tuple[float, float]]) -> list[tuple[float, float]]:
