@@ -10,7 +10,7 @@ import re
 from dataclasses import dataclass, replace
 from datetime import timedelta
 
-from ingest.align import neighbour_doubts
+from ingest.align import ClipSpan, neighbour_doubts
 from ingest.register import flight_id
 from ingest.segments import SegmentInfo, clip_number, flight_of
 from outwatch.domain.types import Clip
@@ -52,13 +52,11 @@ def join_flight(pipeline: Pipeline, clip: Clip) -> Joined:
 
 
 def doubts_beside_neighbours(pipeline: Pipeline, clip: Clip) -> tuple[str, ...]:
-    """Return what the times and names of the same aircraft's clips say against a clip's clock."""
-    others = [
-        (other.file_name, other.started_at, other.started_at + timedelta(seconds=other.duration_s))
-        for other in _neighbours(pipeline, clip)
-    ]
-    end = clip.started_at + timedelta(seconds=clip.duration_s)
-    return neighbour_doubts((clip.file_name, clip.started_at, end), others)
+    """Return what the times and names of the same aircraft's clips say against a clip's clock.
+
+    To be asked only where an operator named the aircraft: two of one model are not one.
+    """
+    return neighbour_doubts(_span(clip), map(_span, _neighbours(pipeline, clip)))
 
 
 def _neighbours(pipeline: Pipeline, clip: Clip) -> list[Clip]:
@@ -84,6 +82,10 @@ def _undeclared(clip: Clip) -> bool:
     """Tell whether a clip's flight is named after a clip, as ``flight_id`` does, rather than by a person."""
     named_after = clip.flight_id.removeprefix(flight_id(clip.platform, clip_id=""))
     return _CLIP_ID.fullmatch(named_after) is not None
+
+
+def _span(clip: Clip) -> ClipSpan:
+    return ClipSpan(clip.file_name, clip.started_at, clip.started_at + timedelta(seconds=clip.duration_s))
 
 
 def _segment(clip: Clip) -> SegmentInfo:

@@ -97,7 +97,8 @@ def land(pipeline: Pipeline, paths: Sequence[Path], *, declared: Mapping[str, st
 
 def _land_card(pipeline: Pipeline, folder: Path, *, declared: Mapping[str, str]) -> list[Landed]:
     """Land what is of use on a card, and account for what is not, which stays where it is."""
-    card = sort_card(_card_files(folder), is_telemetry=lambda head: recognise(head) is not None)
+    files = _card_files(folder, apart_from=pipeline.settings.home_dir)
+    card = sort_card(files, is_telemetry=lambda head: recognise(head) is not None)
     logs = [path for path in card.shared_logs if PurePosixPath(path).suffix.lower() in LOG_SUFFIXES]
     of_groups = [_distinct((group.video, *group.telemetry, *logs)) for group in card.groups]
     taken = {path for group in of_groups for path in group}
@@ -141,13 +142,15 @@ def _distinct(paths: Sequence[str]) -> tuple[str, ...]:
     return tuple({PurePosixPath(path).name: path for path in reversed(paths)}.values())[::-1]
 
 
-def _card_files(folder: Path) -> Iterator[CardFile]:
-    """Yield what lies on a card, links apart: these lead elsewhere."""
-    for path in sorted(folder.rglob("*")):
-        if path.is_symlink() or not path.is_file():
+def _card_files(folder: Path, *, apart_from: Path) -> Iterator[CardFile]:
+    """Yield what lies on a card; neither links, which lead elsewhere, nor our own state."""
+    for path in sorted(folder.absolute().rglob("*")):
+        if path.is_symlink() or not path.is_file() or path.is_relative_to(apart_from):
             continue
         with path.open("rb") as file:
-            yield CardFile(path.relative_to(folder).as_posix(), path.stat().st_size, file.read(HEAD_BYTES))
+            yield CardFile(
+                path.relative_to(folder.absolute()).as_posix(), path.stat().st_size, file.read(HEAD_BYTES)
+            )
 
 
 def _land_set(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]) -> Landed:

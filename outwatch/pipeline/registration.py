@@ -284,7 +284,8 @@ class _Registration:
             camera=camera,
             flags=(*flags, *doubts),
         )
-        clip = replace(clip, flags=(*clip.flags, *doubts_beside_neighbours(self.pipeline, clip)))
+        if "platform" in declared:
+            clip = replace(clip, flags=(*clip.flags, *doubts_beside_neighbours(self.pipeline, clip)))
         return replace(clip, flight_id=declared["flight_id"]) if "flight_id" in declared else clip
 
     def _write(self, clip: Clip, name: str, telemetry: Telemetry | None, declared: Mapping[str, str]) -> None:

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 import structlog
+from sqlalchemy import Connection
 
 from alerting.delivery import Delivered, Failed, Refused, attempt, next_attempt
 from alerting.messages import write_message
@@ -58,7 +59,14 @@ from storage.tables import FileState, WorkState
 
 log = structlog.get_logger(__name__)
 
-STEPS = ("ingest_footage", "detect_clips", "publish_events", "send_alerts")
+STEPS = (
+    "ingest_footage",
+    "detect_clips",
+    "publish_events",
+    "write_readings",
+    "publish_sensor_events",
+    "send_alerts",
+)
 """The steps in the order in which data passes them; each opens the next in the ledger."""
 MAX_ATTEMPTS = 5
 """Tries after which work is no longer open by itself: what fails so often needs a person."""
@@ -68,7 +76,7 @@ Progress = Callable[[float], None]
 
 
 @dataclass(frozen=True, slots=True)
-class _Job:
+class Job:
     """What a step's work is given: an empty folder, whether to give up, and a check of its claim."""
 
     folder: Path
@@ -78,10 +86,14 @@ class _Job:
 
 
 @dataclass(frozen=True, slots=True)
-class _Done:
+class Done:
+    """What a step's work did, and what is to change with it in the ledger."""
+
     outcome: Outcome
     opens: tuple[tuple[str, str], ...] = ()
     registered: Registered = field(default_factory=Registered)
+    also: Callable[[Connection], Sequence[tuple[str, str]]] | None = None
+    """What else changes in the transaction that completes the work; returns more work that follows."""
 
 
 def summary(outcome: Outcome) -> dict[str, Any]:
@@ -97,7 +109,7 @@ def open_subjects(pipeline: Pipeline, step: str, *, limit: int | None = None) ->
 def ingest_footage(pipeline: Pipeline, upload_id: str) -> Outcome:
     """Register one upload: each clip to ``footage/``, each refused file to ``quarantine/``."""
 
-    def work(job: _Job) -> _Done:
+    def work(job: Job) -> Done:
         registered = register_upload(
             pipeline, upload_id, folder=job.folder, last_try=job.last_try, confirm=job.confirm
         )
@@ -105,15 +117,15 @@ def ingest_footage(pipeline: Pipeline, upload_id: str) -> Outcome:
         outcome = Outcome(
             "ingest_footage", upload_id, tuple(registered.outputs), registered.counts, notes=registered.notes
         )
-        return _Done(outcome, opens, registered)
+        return Done(outcome, opens, registered)
 
-    return _perform(pipeline, "ingest_footage", upload_id, work)
+    return perform(pipeline, "ingest_footage", upload_id, work)
 
 
 def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None = None) -> Outcome:
     """Write a clip's detections, tracks and coverage."""
 
-    def work(job: _Job) -> _Done:
+    def work(job: Job) -> Done:
         clip = pipeline.ledger.require_clip(clip_id)
         detector = pipeline.detector(clip.modality)
         source = _fetch(pipeline, clip, job.folder)
@@ -144,15 +156,15 @@ def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None 
             for name, table in tables.items()
         )
         outcome = Outcome("detect_clips", clip_id, outputs, found.counts, notes=_unlocated(found.looks, clip))
-        return _Done(outcome, (("publish_events", clip_id),))
+        return Done(outcome, (("publish_events", clip_id),))
 
-    return _perform(pipeline, "detect_clips", clip_id, work)
+    return perform(pipeline, "detect_clips", clip_id, work)
 
 
 def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
     """Ask the rules of a clip's detections; write evidence first, then the events."""
 
-    def work(job: _Job) -> _Done:
+    def work(job: Job) -> Done:
         clip = pipeline.ledger.require_clip(clip_id)
         dt = keys.dt_of(clip.started_at)
         table = pipeline.lake.read("detections", dt=dt, name=clip.id)
@@ -187,26 +199,26 @@ def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
         outcome = Outcome(
             "publish_events", clip_id, (*evidence, key), {"events": len(events)}, notes=_unwatched(pipeline)
         )
-        return _Done(outcome, (("send_alerts", clip_id),))
+        return Done(outcome, (("send_alerts", clip_id),))
 
-    return _perform(pipeline, "publish_events", clip_id, work)
+    return perform(pipeline, "publish_events", clip_id, work)
 
 
-def raise_alerts(pipeline: Pipeline, clip_id: str) -> Outcome:
-    """Enter a clip's events in the alert book: a new alert, or more of one that stands."""
+def raise_alerts(pipeline: Pipeline, subject: str) -> Outcome:
+    """Enter the events of a clip or a window in the alert book: a new alert, or more of one that stands."""
 
-    def work(_job: _Job) -> _Done:
+    def work(_job: Job) -> Done:
         raised: list[str] = []
         joined: list[str] = []
-        clip = pipeline.ledger.require_clip(clip_id)
-        for event in standing_events(pipeline, clip):
+        events, clock_uncertainty_s = _events_of(pipeline, subject)
+        for event in events:
             alert = make_alert(
                 event,
                 outpost=pipeline.outpost(event.outpost_id),
-                alert_id=keys.alert_id(event.id),
+                alert_id=keys.alert_id(event.id, agreed=event.window is not None and event.count > 1),
                 raised_at=pipeline.now(),
                 live_within=pipeline.settings.alerts.live_within,
-                clock_uncertainty_s=clip.clock_uncertainty_s,
+                clock_uncertainty_s=clock_uncertainty_s,
                 zone=pipeline.zone,
             )
             standing, is_new = pipeline.alert_book.raise_or_join(
@@ -217,9 +229,26 @@ def raise_alerts(pipeline: Pipeline, clip_id: str) -> Outcome:
             )
             (raised if is_new else joined).append(standing.id)
         counts = {"raised": len(raised), "joined": len(joined)}
-        return _Done(Outcome("send_alerts", clip_id, tuple(raised), counts))
+        return Done(Outcome("send_alerts", subject, tuple(raised), counts))
 
-    return _perform(pipeline, "send_alerts", clip_id, work)
+    return perform(pipeline, "send_alerts", subject, work)
+
+
+def _events_of(pipeline: Pipeline, subject: str) -> tuple[list[Event], float]:
+    """Return the events that stand for a clip or a window, and how far off their times may be."""
+    if keys.is_window(subject):
+        return window_events(pipeline, subject), pipeline.settings.sensors.future_tolerance.total_seconds()
+    clip = pipeline.ledger.require_clip(subject)
+    return standing_events(pipeline, clip), clip.clock_uncertainty_s
+
+
+def window_events(pipeline: Pipeline, window: str) -> list[Event]:
+    """Return the events that stand for a window of readings; none where none was ever published."""
+    try:
+        table = pipeline.lake.read("events", dt=keys.dt_of(keys.window_start(window)), name=window)
+    except ObjectMissing:
+        return []
+    return schemas.events_from(table)
 
 
 def deliver_alerts(pipeline: Pipeline) -> Outcome:
@@ -284,7 +313,7 @@ def sweep(pipeline: Pipeline) -> Outcome:
     return Outcome("sweep", "", counts=counts)
 
 
-def _perform(pipeline: Pipeline, step: str, subject: str, work: Callable[[_Job], _Done]) -> Outcome:
+def perform(pipeline: Pipeline, step: str, subject: str, work: Callable[[Job], Done]) -> Outcome:
     """Claim, work in a scratch folder, and complete; on failure say in the ledger what is to come."""
     ledger = pipeline.ledger
     claim = ledger.claim(step, subject)
@@ -302,7 +331,7 @@ def _perform(pipeline: Pipeline, step: str, subject: str, work: Callable[[_Job],
     last_try = claim.attempts >= MAX_ATTEMPTS
     try:
         with tempfile.TemporaryDirectory(dir=pipeline.scratch) as folder, ledger.hold(claim):
-            done = work(_Job(Path(folder), last_try, confirm))
+            done = work(Job(Path(folder), last_try, confirm))
         ledger.complete(
             claim,
             done.outcome,
@@ -310,6 +339,7 @@ def _perform(pipeline: Pipeline, step: str, subject: str, work: Callable[[_Job],
             replaces=[*done.registered.replaced, *(old for old, _ in done.registered.moved)],
             files=list(done.registered.files.values()),
             opens=done.opens,
+            also=done.also,
         )
     except BaseException as error:
         # What is no error of ours is tried again, as Airflow does; an interrupt is no fault of the work.
@@ -376,12 +406,12 @@ def _with_evidence(
     if not events:
         return []
     source = _fetch(pipeline, clip, folder)
-    peaks = {event.peak_frame_index for event in events}
-    frames = {frame.index: frame for frame in read_frames(source, indices=peaks, limits=pipeline.limits)}
+    peaks = [event.peak_frame_index for event in events if event.peak_frame_index is not None]
+    frames = {frame.index: frame for frame in read_frames(source, indices=set(peaks), limits=pipeline.limits)}
     track = PoseTrack(stored_telemetry(pipeline, clip))
     return [
-        _evidence(pipeline, clip, event, frames[event.peak_frame_index], detections, track)
-        for event in events
+        _evidence(pipeline, clip, event, frames[peak], detections, track)
+        for event, peak in zip(events, peaks, strict=True)
     ]
 
 

@@ -24,18 +24,23 @@ from detection.contrast import LEAST_CONTRAST
 from detection.ground import ErrorBudget, GroundLocator
 from detection.rules import Thresholds
 from detection.terrain import DemTerrain
+from detection.trips import TripThresholds
+from ingest.feeds.mapping import TopicMapping
 from ingest.sandbox import Limits
 from outwatch import __version__
 from outwatch.domain.errors import ConfigInvalid, ModelUnavailable
 from outwatch.domain.outposts import parse_outposts
-from outwatch.domain.ports import Channel, Detector, ObjectStore
+from outwatch.domain.ports import Channel, Detector, ObjectStore, SensorFeed
+from outwatch.domain.sensors import Registry, parse_sensors
 from outwatch.domain.types import Modality, Outpost
-from outwatch.settings import Settings, load_settings
+from outwatch.settings import FeedSettings, Settings, load_settings
 from storage.alert_book import AlertBook
 from storage.database import connect, migrate
 from storage.lake import Lake
 from storage.ledger import Ledger
 from storage.local import LocalStore
+from storage.pulled import PulledFiles
+from storage.readings import ReadingInbox
 from storage.s3 import S3Store
 from storage.workers import worker_name
 
@@ -56,6 +61,8 @@ class Pipeline:
     settings: Settings
     ledger: Ledger
     alert_book: AlertBook
+    pulled_files: PulledFiles
+    inbox: ReadingInbox
     now: Callable[[], datetime] = utc_now
     _detectors: dict[Modality, Detector] = field(default_factory=dict)
 
@@ -73,6 +80,11 @@ class Pipeline:
     def outposts(self) -> tuple[Outpost, ...]:
         """Return the watched places."""
         return load_outposts(self.settings.outposts)
+
+    @cached_property
+    def sensors(self) -> Registry:
+        """Return the sensors that are known."""
+        return load_sensors(self.settings.sensors.registry)
 
     @cached_property
     def channels(self) -> tuple[Channel, ...]:
@@ -98,6 +110,23 @@ class Pipeline:
     def thresholds(self) -> Thresholds:
         """Return the rules' thresholds."""
         return Thresholds(**self.settings.rules.model_dump())
+
+    @property
+    def trip_thresholds(self) -> TripThresholds:
+        """Return when trips of sensors are one happening."""
+        sensors = self.settings.sensors
+        return TripThresholds(sensors.max_gap, sensors.longest, sensors.agree_within)
+
+    def feed(self, name: str) -> SensorFeed:
+        """Return a feed of readings by its name.
+
+        Raises:
+            ConfigInvalid: it is not in the settings.
+        """
+        for feed in self.settings.sensors.feeds:
+            if feed.name == name:
+                return build_feed(feed)
+        raise ConfigInvalid(f"feed {name!r} is not in the settings: put it back under [[sensors.feeds]]")
 
     @property
     def scratch(self) -> Path:
@@ -220,11 +249,60 @@ def load_outposts(path: Path | None) -> tuple[Outpost, ...]:
     """
     if path is None:
         return ()
+    return parse_outposts(_json_file(path, what="outposts file"), source=str(path))
+
+
+def load_sensors(path: Path | None) -> Registry:
+    """Return the registry of sensors, an empty one where no file is set.
+
+    Raises:
+        ConfigInvalid: the file cannot be read or a feature is wrong; the message names it.
+    """
+    if path is None:
+        return Registry()
+    return parse_sensors(_json_file(path, what="sensors file"), source=str(path))
+
+
+def _json_file(path: Path, *, what: str) -> object:
     try:
-        data = json.loads(path.read_text(encoding="utf-8"))
+        return json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ConfigInvalid(f"outposts file {path} cannot be read as JSON: {error}") from error
-    return parse_outposts(data, source=str(path))
+        raise ConfigInvalid(f"{what} {path} cannot be read as JSON: {error}") from error
+
+
+def build_feed(feed: FeedSettings) -> SensorFeed:
+    """Return the adapter for one feed; nothing is connected yet.
+
+    Raises:
+        ConfigInvalid: it lacks what it needs; the message names it.
+    """
+    if feed.type == "mqtt":
+        from ingest.feeds.mqtt import MqttFeed
+
+        return MqttFeed(
+            feed.name,
+            host=feed.host,
+            port=feed.port,
+            client_id=feed.client_id or f"outwatch-{feed.name}",
+            topics=[TopicMapping(**topic.model_dump()) for topic in feed.topics],
+            username=feed.username,
+            password=feed.password.get_secret_value(),
+            tls=feed.tls,
+            ca_file=feed.ca_file,
+            batch_max=feed.batch_max,
+        )
+    if feed.type == "file":
+        from ingest.feeds.filedrop import FileDropFeed
+
+        return FileDropFeed(
+            feed.name,
+            folder=feed.folder,
+            mapping=TopicMapping(**feed.mapping.model_dump()),
+            patterns=feed.patterns,
+            settle_s=feed.settle_s,
+            keep_in_place=feed.keep_in_place,
+        )
+    raise ConfigInvalid("TODO sensorthings")
 
 
 def build_locator(settings: Settings) -> GroundLocator:
@@ -282,10 +360,13 @@ def open_pipeline(settings: Settings | None = None) -> Iterator[Pipeline]:
     try:
         migrate(engine)
         worker = worker_name()
+        ledger = Ledger(engine, worker=worker, lease=settings.lease, now=utc_now)
         yield Pipeline(
             settings=settings,
-            ledger=Ledger(engine, worker=worker, lease=settings.lease, now=utc_now),
+            ledger=ledger,
             alert_book=AlertBook(engine, worker=worker, lease=settings.lease, now=utc_now),
+            pulled_files=PulledFiles(engine, now=utc_now),
+            inbox=ReadingInbox(engine, ledger, window=settings.sensors.window),
         )
     finally:
         engine.dispose()
