@@ -19,7 +19,7 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from outwatch import __version__
-from outwatch.commands import telemetry
+from outwatch.commands import pull, telemetry
 from outwatch.commands.shared import (
     AsJson,
     MountHeading,
@@ -385,6 +385,7 @@ def _show_failures(failures: list[Outcome]) -> None:
 
 
 app.command()(telemetry.telemetry)
+app.command()(pull.pull)
 
 if __name__ == "__main__":
     app()

@@ -25,7 +25,7 @@ from airflow.sdk import (
 
 from outwatch.domain.errors import ConfigInvalid, PermanentError, TransientError
 
-DAG_IDS = ("ingest_footage", "detect_clips", "publish_events", "send_alerts", "sweep")
+DAG_IDS = ("pull_sources", "ingest_footage", "detect_clips", "publish_events", "send_alerts", "sweep")
 """Every DAG that Outwatch ships, in the order in which data passes them."""
 
 MAX_MAPPED_TASKS = 1000

@@ -14,10 +14,19 @@ from collections.abc import Iterable, Iterator, Mapping
 from datetime import timedelta
 from difflib import get_close_matches
 from pathlib import Path
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, ValidationError, field_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    field_validator,
+    model_validator,
+)
 from pydantic_settings import (
     BaseSettings,
     PydanticBaseSettingsSource,
@@ -61,6 +70,9 @@ class IngestSettings(_Group):
     """A decoder that gives nothing for so long is ended."""
     landing_settle: timedelta = timedelta(minutes=10)
     """Files put straight into ``landing/`` count as whole when unchanged for so long."""
+
+    min_free_bytes: int = Field(default=1_000_000_000, ge=0)
+    """New files are refused where they would leave less room than this for the work on those that came."""
 
     @field_validator("time_zone")
     @classmethod
@@ -156,6 +168,281 @@ class AlertSettings(_Group):
     retry_cap: timedelta = timedelta(hours=1)
 
 
+class UploadSettings(_Group):
+    """What the upload server takes, and how long it waits for the rest."""
+
+    token: SecretStr = SecretStr("")
+    """Clients show it as ``Authorization: Bearer``; without one only this machine may upload."""
+    max_file_bytes: int = Field(default=64_000_000_000, gt=0)
+    """Longer than any recording of a small aircraft: cameras split theirs at 4 GB."""
+    max_package_files: int = Field(default=5_000, gt=0)
+    """A survey card holds some thousand photos."""
+    max_packages: int = Field(default=200, gt=0)
+    """Packages that may be on their way at once."""
+    max_waiting_bytes: int = Field(default=1_000_000_000_000, gt=0)
+    """Announced by all packages on their way, come or not."""
+    min_free_bytes: int = Field(default=5_000_000_000, ge=0)
+    """Left free on the disk, for the work on what has come."""
+    keep_partial: timedelta = timedelta(days=7)
+    """A package without progress for so long is given up and reported."""
+    join_within: timedelta = timedelta(hours=1)
+    """Telemetry sent ahead of its clip, in a ``group`` without a package, waits for so long."""
+    idle_s: float = Field(default=60.0, gt=0)
+    """A connection that gives nothing for so long is ended; what came is kept."""
+
+
+class CourierSettings(_Group):
+    """Where a station sends its footage, and what it declares unless told otherwise."""
+
+    url: str = ""
+    """Of the upload server, as in ``https://headquarters.example``."""
+    token: SecretStr = SecretStr("")
+    operator: str = ""
+    aircraft: str = ""
+    camera: str = ""
+    time_zone: str = ""
+    purpose: str = ""
+    give_up_after: timedelta | None = None
+    """Without progress for so long an upload ends with an error; None tries for ever."""
+
+
+_HOST_NAMED = ("sftp", "ftp", "http", "https", "rtsp", "rtsps")
+
+
+class PullSource(_Group):
+    """One place that footage is pulled from, ``[[pull.sources]]`` in ``outwatch.toml``."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")
+    """Lower-case letters, digits, ``-`` and ``_``: it names files and tasks."""
+    url: str
+    """``sftp://user@host:22/folder``, ``ftp://host/folder``, ``https://host/folder/``, ``file:///folder``,
+    ``s3://bucket/prefix?endpoint=http://host:9000``, ``rtsp://host:554/stream``."""
+    enabled: bool = True
+    include: tuple[str, ...] = ()
+    """Patterns of file names, without regard to case; none means footage, photos and telemetry."""
+    user: str = ""
+    """An S3 access key's id, where it is S3."""
+    password: SecretStr = SecretStr("")
+    """An S3 secret key, or the passphrase of ``key_file``, where it is one of these."""
+    token: SecretStr = SecretStr("")
+    """HTTP: sent as ``Authorization: Bearer``."""
+    key_file: Path | None = None
+    """SFTP: our private key."""
+    known_host: str | None = None
+    """SFTP: the server's public key as ``ssh-keyscan`` prints it, or its ``SHA256:…`` fingerprint."""
+    insecure: bool = False
+    """Trust an SFTP server that cannot be told from another, and send passwords unencrypted: only where
+    the link itself is protected."""
+    region: str = "us-east-1"
+    settle: timedelta = timedelta(minutes=2)
+    """A file counts as finished when unchanged for so long; above the pauses of a writer on a weak link."""
+    segment_s: float = Field(default=60.0, gt=0, le=3600)
+    """RTSP: what one run records. The runs are five minutes apart: 290 leaves few gaps."""
+    camera: str | None = None
+    platform: str | None = None
+    time_zone: str | None = None
+    mount_pitch_deg: float | None = None
+    mount_heading_deg: float | None = None
+    mount_roll_deg: float | None = None
+    max_file_bytes: int = Field(default=64_000_000_000, gt=0)
+    max_files_per_run: int = Field(default=200, gt=0)
+    """More wait for the next run, so that one full card does not hold up the rest."""
+    max_run: timedelta = timedelta(minutes=20)
+    """A run stops listing and fetching after so long; the next one goes on where it stopped."""
+    timeout_s: float = Field(default=30.0, gt=0)
+    """Without an answer for so long, a connection is given up."""
+
+    @property
+    def declared(self) -> dict[str, str]:
+        """Return what is declared of all that comes from here."""
+        names = ("camera", "platform", "time_zone", "mount_pitch_deg", "mount_heading_deg", "mount_roll_deg")
+        return {name: str(value) for name in names if (value := getattr(self, name)) is not None}
+
+    @model_validator(mode="after")
+    def _reachable(self) -> PullSource:
+        """Refuse, when settings are read, what could not work or would give a secret away."""
+        try:
+            parts = urlsplit(self.url)
+            port = parts.port
+        except ValueError as error:
+            raise ValueError(f"source {self.name}: url is none: {error}") from error
+        if parts.scheme not in {*_HOST_NAMED, "s3", "file"}:
+            raise ValueError(
+                f"source {self.name}: url starts with {parts.scheme!r}, expected sftp, ftp, http, https, "
+                "file, s3 or rtsp"
+            )
+        if parts.password is not None:
+            raise ValueError(f"source {self.name}: url holds a password: put it in password")
+        if parts.scheme == "file" and (parts.netloc or not parts.path.startswith("/")):
+            raise ValueError(f"source {self.name}: a folder's url is file:///folder, with three slashes")
+        if parts.scheme != "file" and not parts.hostname:
+            raise ValueError(f"source {self.name}: url names no host or bucket")
+        if port == 0:
+            raise ValueError(f"source {self.name}: url names port 0, expected 1 to 65535")
+        if parts.scheme == "sftp":
+            self._check_sftp(parts.username or self.user)
+        secret = self.password.get_secret_value() or self.token.get_secret_value()
+        if parts.scheme in {"ftp", "http"} and secret and not self.insecure:
+            raise ValueError(
+                f"source {self.name}: {parts.scheme} would send its password or token unencrypted: use sftp "
+                "or https, or set insecure = true where the link is protected"
+            )
+        return self
+
+    def _check_sftp(self, user: str) -> None:
+        if not user:
+            raise ValueError(f"source {self.name}: sftp needs a user, as in sftp://user@host/folder")
+        if not self.password.get_secret_value() and self.key_file is None:
+            raise ValueError(f"source {self.name}: sftp needs password or key_file")
+        if self.known_host is None and not self.insecure:
+            raise ValueError(
+                f"source {self.name}: sftp needs known_host, the server's key (`ssh-keyscan -t ed25519 HOST` "
+                "on a link you trust); insecure = true trusts whoever answers"
+            )
+
+    @field_validator("time_zone")
+    @classmethod
+    def _known_zone(cls, value: str | None) -> str | None:
+        return None if value is None else IngestSettings(time_zone=value).time_zone
+
+
+class PullSettings(_Group):
+    """Where footage is pulled from."""
+
+    sources: tuple[PullSource, ...] = ()
+    min_free_bytes: int = Field(default=5_000_000_000, ge=0)
+    """Left free on the disk, for the work on what was fetched: below it nothing is pulled."""
+
+    @field_validator("sources")
+    @classmethod
+    def _distinct(cls, value: tuple[PullSource, ...]) -> tuple[PullSource, ...]:
+        names = [source.name for source in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two sources are named {twice[0]!r}: what was taken is remembered by name")
+        return value
+
+
+class FieldSettings(_Group):
+    """What one field of a payload measures: its value times ``scale`` plus ``offset``, in ``unit``."""
+
+    kind: str
+    unit: str | None = None
+    scale: float = 1.0
+    offset: float = 0.0
+
+
+class TopicSettings(_Group):
+    """How messages, or lines of files, become readings; ``ingest/feeds/mapping.py`` says what each means."""
+
+    filter: str = "#"
+    payload: Literal["plain", "sensorthings", "frigate", "onvif", "chirpstack"] = "plain"
+    sensor: str | None = None
+    kind: str | None = None
+    unit: str | None = None
+    value: str = "value"
+    time: str | None = None
+    source_id: str | None = None
+    zone: str | None = None
+    fields: dict[str, FieldSettings] = {}
+
+
+class _Feed(_Group):
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,39}$")
+    """Lower-case letters, digits, ``-`` and ``_``: it names tasks, and what was taken is remembered by it."""
+
+
+class MqttFeedSettings(_Feed):
+    """An MQTT broker; the session in it is named by ``client_id``, so that it keeps what we have not taken."""
+
+    type: Literal["mqtt"]
+    host: str
+    port: int = Field(default=1883, gt=0, lt=65536)
+    client_id: str = ""
+    """Empty: ``outwatch-`` and the feed's name. One running Outwatch each, the same for ever."""
+    username: str = ""
+    password: SecretStr = SecretStr("")
+    tls: bool = False
+    ca_file: Path | None = None
+    """A PEM file of whom to trust instead of the system's authorities; sets ``tls``."""
+    batch_max: int = Field(default=1000, ge=1, le=30_000)
+    topics: tuple[TopicSettings, ...]
+
+
+class SensorThingsFeedSettings(_Feed):
+    """An OGC SensorThings service, asked for its Observations."""
+
+    type: Literal["sensorthings"]
+    url: str
+    token: SecretStr = SecretStr("")
+    datastreams: dict[str, FieldSettings] = {}
+
+
+class FileFeedSettings(_Feed):
+    """A folder that CSV or JSON-lines files are dropped into."""
+
+    type: Literal["file"]
+    folder: Path
+    patterns: tuple[str, ...] = ("*.csv", "*.jsonl", "*.ndjson")
+    settle_s: float = Field(default=10.0, ge=0)
+    """A file is whole when it has not changed for so long."""
+    keep_in_place: bool = False
+    """Leave files where they are, as on a read-only share, instead of moving them to ``done/``."""
+    mapping: TopicSettings
+
+
+FeedSettings = Annotated[
+    MqttFeedSettings | SensorThingsFeedSettings | FileFeedSettings, Field(discriminator="type")
+]
+
+
+class SensorSettings(_Group):
+    """Which sensors there are, by which feeds they report, and when their trips are an event."""
+
+    registry: Path | None = None
+    """A GeoJSON file of sensors (``docs/sensors.md``)."""
+    feeds: tuple[FeedSettings, ...] = ()
+    """``[[sensors.feeds]]`` in ``outwatch.toml``."""
+    window: timedelta = timedelta(minutes=10)
+    """Readings of so long a time lie in one file; whole minutes that divide a day. Choose it once: files that
+    stand keep theirs."""
+    future_tolerance: timedelta = timedelta(minutes=5)
+    """A sensor's clock may be ahead of ours by so much: what cheap clocks drift in some months."""
+    silence_after: float = Field(default=1.5, ge=1)
+    """Times its expected interval that a sensor may be late: one message may be lost on the way."""
+    max_gap: timedelta = timedelta(minutes=2)
+    """Trips near one outpost that are no further apart are one event; passive infrared sensors hold back
+    for up to a minute between two trips."""
+    longest: timedelta = timedelta(hours=6)
+    """An event that lasts longer is cut; as long as an alert stands (``alerts.longest``)."""
+    agree_within: timedelta = timedelta(minutes=1)
+    """Sensors that trip within this agree: a person on foot crosses 80 m meanwhile."""
+    listen: timedelta = timedelta(seconds=40)
+    """How long the DAG listens to each feed, once a minute."""
+
+    @field_validator("window")
+    @classmethod
+    def _divides_a_day(cls, value: timedelta) -> timedelta:
+        minute, day = timedelta(minutes=1), timedelta(days=1)
+        if value < minute or value % minute or day % value:
+            raise ValueError(f"{value} does not divide a day into windows of whole minutes, as 10 minutes do")
+        return value
+
+    @field_validator("max_gap", "longest", "agree_within")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError(f"must be longer than nothing, found {value}")
+        return value
+
+    @field_validator("feeds")
+    @classmethod
+    def _distinct(cls, value: tuple[FeedSettings, ...]) -> tuple[FeedSettings, ...]:
+        names = [feed.name for feed in value]
+        if twice := sorted({name for name in names if names.count(name) > 1}):
+            raise ValueError(f"two feeds are named {twice[0]!r}: where each stands is remembered by name")
+        return value
+
+
 class Settings(BaseSettings):
     """All of Outwatch's settings; from embedded to real engines is these alone."""
 
@@ -182,6 +469,10 @@ class Settings(BaseSettings):
     ground: GroundSettings = GroundSettings()
     rules: RuleSettings = RuleSettings()
     alerts: AlertSettings = AlertSettings()
+    pull: PullSettings = PullSettings()
+    sensors: SensorSettings = SensorSettings()
+    uploads: UploadSettings = UploadSettings()
+    courier: CourierSettings = CourierSettings()
 
     @classmethod
     def settings_customise_sources(

@@ -12,10 +12,12 @@ from enum import StrEnum
 from sqlalchemy import (
     JSON,
     BigInteger,
+    Boolean,
     CheckConstraint,
     Column,
     DateTime,
     Dialect,
+    Float,
     ForeignKey,
     Index,
     Integer,
@@ -48,6 +50,14 @@ class FileState(StrEnum):
     """A card's companion that is no footage of its own: a low-resolution copy, a thumbnail, a log, junk."""
     ABANDONED = "abandoned"
     """Announced, and never came whole."""
+
+
+class PullState(StrEnum):
+    """What became of a remote file, as it was when last listed."""
+
+    WAITING = "waiting"
+    TAKEN = "taken"
+    REFUSED = "refused"
 
 
 class DeliveryState(StrEnum):
@@ -141,6 +151,48 @@ work = Table(
     Index(None, "state", "step"),
 )
 
+reading_inbox = Table(
+    "reading_inbox",
+    metadata,
+    Column("reading_id", String, primary_key=True),
+    Column("window_id", String, nullable=False, index=True),
+    Column("may_repeat", Boolean, nullable=False),
+    Column("body", JSON, nullable=False),
+)
+
+refused_inbox = Table(
+    "refused_inbox",
+    metadata,
+    Column("refusal_id", String, primary_key=True),
+    Column("window_id", String, primary_key=True, index=True),
+    Column("body", JSON, nullable=False),
+)
+
+sensors_seen = Table(
+    "sensors_seen",
+    metadata,
+    Column("sensor_id", String, primary_key=True),
+    Column("feed", String),
+    Column("last_at", UtcDateTime),
+    Column("last_received_at", UtcDateTime),
+    Column("last_kind", String),
+    Column("last_value", Float),
+    Column("accepted", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+    Column("watched_since", UtcDateTime),
+    Column("silent_since", UtcDateTime),
+)
+
+feed_cursors = Table(
+    "feed_cursors",
+    metadata,
+    Column("feed", String, primary_key=True),
+    Column("cursor", JSON(none_as_null=True)),
+    Column("listened_at", UtcDateTime),
+    Column("accepted", BigInteger, nullable=False),
+    Column("refused", BigInteger, nullable=False),
+)
+
 alerts = Table(
     "alerts",
     metadata,
@@ -185,4 +237,22 @@ deliveries = Table(
     Column("updated_at", UtcDateTime, nullable=False),
     _one_of("state", DeliveryState),
     Index(None, "state", "next_attempt_at"),
+)
+
+pulled_files = Table(
+    "pulled_files",
+    metadata,
+    Column("source", String, primary_key=True),
+    Column("path", String, primary_key=True),
+    Column("size_bytes", BigInteger),
+    Column("modified_at", UtcDateTime),
+    Column("etag", String),
+    Column("first_seen_at", UtcDateTime, nullable=False),
+    Column("last_seen_at", UtcDateTime, nullable=False),
+    Column("unchanged_since", UtcDateTime, nullable=False),
+    Column("state", String, nullable=False),
+    Column("upload_id", String),
+    Column("reason", String),
+    Column("sha256", String),
+    _one_of("state", PullState),
 )

@@ -215,11 +215,16 @@ class RemoteFile:
 
 
 class FootageSource(Protocol):
-    """A place that files are pulled from. Adapters: fsspec (SFTP, FTP, HTTP, folder), an ObjectStore (S3)."""
+    """A place that files are pulled from. Adapters: a tree (SFTP, FTP, HTTP, folder), an ObjectStore (S3)."""
 
     @property
     def name(self) -> str:
         """Return the source's name in settings and in the ledger."""
+        ...
+
+    @property
+    def clock(self) -> datetime | None:
+        """Return what the source's own clock said last; None where it does not say."""
         ...
 
     def list(self) -> Iterator[RemoteFile]:
@@ -231,13 +236,26 @@ class FootageSource(Protocol):
         """
         ...
 
+    def stat(self, path: str) -> RemoteFile:
+        """Return a file as it is now.
+
+        Raises:
+            ObjectMissing: it is gone.
+            FeedTimeout: the source did not answer.
+        """
+        ...
+
     def fetch(self, file: RemoteFile, path: Path) -> None:
         """Write a remote file to a local one, whole or not at all.
 
         Raises:
             ObjectMissing: it is gone.
-            FeedTimeout: the source did not answer, or sent less than it had said.
+            FeedTimeout: the source did not answer, or sent less or more than it had said.
         """
+        ...
+
+    def close(self) -> None:
+        """End the connection."""
         ...
 
 
@@ -250,8 +268,6 @@ class FeedItem:
     received_at: datetime
     observation: Observation | None = None
     problem: str | None = None
-    redelivered: bool = False
-    """The transport says that it sent this before, as MQTT's DUP does; a feed that cannot tell says no."""
 
 
 @dataclass(frozen=True, slots=True)
