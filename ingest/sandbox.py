@@ -1,8 +1,8 @@
-"""Start the decoder in a confined child process, read what it says, and end it.
+"""Start a decoder in a confined child process, read what it says, and end it.
 
-Belongs here: the parent's end of the wall, which knows files, pipes and processes but no video. Not
-here: the confinement itself (``confinement.py``), the child's program (``decoder.py``) and what its
-numbers mean (``video.py``).
+Belongs here: the parent's end of the wall, which knows files, pipes and processes but neither video nor
+logs. Not here: the confinement itself (``confinement.py``), the child's programs (``decoder.py``,
+``telemetry/log_reader.py``) and what their numbers mean (``video.py``, ``telemetry/confined.py``).
 
 The child gets the opened file as its standard input, so it needs no path at all. What it says is
 untrusted too: a broken decoder is a stranger inside the house, so every length is checked.
@@ -28,10 +28,11 @@ import structlog
 from ingest.confinement import BEAT, FRAME, FRAME_HEADER, HEADER, REFUSAL, REPORT, Limits
 from outwatch.domain.errors import CorruptClip, FeedTimeout, PermanentError, UnsupportedFormat
 
-__all__ = ["Limits", "converse", "isolation"]
+__all__ = ["Limits", "converse", "exchange", "isolation", "opened"]
 
 log = structlog.get_logger()
 
+DECODER = "ingest.decoder"
 MAX_TEXT_BYTES = 64 << 20
 """Longest report: one with an embedded subtitle track, of which the longest sample has 4 MB."""
 LAST_WORDS_BYTES = 4 << 10
@@ -50,24 +51,33 @@ def converse(path: Path, *, task: Mapping[str, object], limits: Limits) -> Itera
         UnsupportedFormat: the file is not a regular file, or none of the formats, codecs and sizes.
         FeedTimeout: the child said nothing for ``limits.silence_s``.
     """
-    with _opened(path) as file:
-        yield from _exchange(file, name=path.name, task=task, limits=limits)
+    with opened(path) as file:
+        yield from exchange(file, name=path.name, task=task, limits=limits)
 
 
 def isolation(limits: Limits) -> tuple[str, ...]:
     """Return which parts of the confinement take hold on this machine, for ``doctor``."""
     with Path(os.devnull).open("rb") as nothing:
         task = {"mode": "isolation"}
-        for kind, payload in _exchange(nothing.fileno(), name="isolation", task=task, limits=limits):
+        for kind, payload in exchange(nothing.fileno(), name="isolation", task=task, limits=limits):
             if kind == REPORT:
                 return tuple(map(str, json.loads(bytes(payload))["holds"]))
-    raise CorruptClip("isolation: the decoder gave no report")  # pragma: no cover - _exchange raises first
+    raise CorruptClip("isolation: the decoder gave no report")  # pragma: no cover - exchange raises first
 
 
-def _exchange(
-    file: int, *, name: str, task: Mapping[str, object], limits: Limits
+def exchange(
+    file: int, *, name: str, task: Mapping[str, object], limits: Limits, program: str = DECODER
 ) -> Iterator[tuple[bytes, memoryview]]:
-    with _child(file, task=task, limits=limits) as (process, errors):
+    """Do as ``converse`` does with a file that is open, and with any of the child's programs.
+
+    Args:
+        file: the descriptor of the opened file.
+        name: of the file, for errors.
+        task: the request, as the program expects it.
+        limits: what it may cost.
+        program: the module that the child runs.
+    """
+    with _child(file, task=task, limits=limits, program=program) as (process, errors):
         assert process.stdout is not None  # noqa: S101 - for the type checker: stdout=PIPE
         pipe = _Pipe(process.stdout.fileno(), name=name, limits=limits)
         while (message := pipe.message()) is not None:
@@ -86,7 +96,7 @@ def _exchange(
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[int]:
+def opened(path: Path) -> Iterator[int]:
     """Open a regular file for reading, and nothing else: neither links, devices nor pipes."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
@@ -97,7 +107,7 @@ def _opened(path: Path) -> Iterator[int]:
     try:
         status = os.fstat(descriptor)
         if not stat.S_ISREG(status.st_mode):
-            raise UnsupportedFormat(f"{path.name} is no regular file: hand in the video file itself")
+            raise UnsupportedFormat(f"{path.name} is no regular file: hand in the file itself")
         if status.st_size == 0:
             raise CorruptClip(f"{path.name} is empty (0 bytes): copy it again from the card")
         yield descriptor
@@ -107,11 +117,11 @@ def _opened(path: Path) -> Iterator[int]:
 
 @contextmanager
 def _child(
-    file: int, *, task: Mapping[str, object], limits: Limits
+    file: int, *, task: Mapping[str, object], limits: Limits, program: str
 ) -> Iterator[tuple[subprocess.Popen[bytes], int]]:
     """Start the child; give it and the descriptor of what it writes as errors; end and reap it."""
     with _error_pipe() as (errors, errors_in):
-        process = _started(file, errors_in, task=task, limits=limits)
+        process = _started(file, errors_in, task=task, limits=limits, program=program)
         try:
             yield process, errors
         finally:
@@ -141,7 +151,7 @@ def _last_words(errors: int) -> str:
 
 
 def _started(
-    file: int, errors: int, *, task: Mapping[str, object], limits: Limits
+    file: int, errors: int, *, task: Mapping[str, object], limits: Limits, program: str
 ) -> subprocess.Popen[bytes]:
     request = {**task, "limits": asdict(limits), "parent_pid": os.getpid()}
     # In memory, as a list of frames outgrows an argument (128 KiB) and a pipe.
@@ -149,7 +159,7 @@ def _started(
         note.write(json.dumps(request).encode())
         note.seek(0)
         return subprocess.Popen(  # noqa: S603 - our own interpreter and module, arguments as a list
-            [sys.executable, "-P", "-s", "-B", "-m", "ingest.decoder", str(note.fileno())],
+            [sys.executable, "-P", "-s", "-B", "-m", program, str(note.fileno())],
             pass_fds=(note.fileno(),),
             stdin=file,
             stdout=subprocess.PIPE,
@@ -227,10 +237,10 @@ def _died(name: str, returncode: int, *, last_words: str, limits: Limits) -> Cor
     number = -returncode
     log.warning("decoder_died", file=name, returncode=returncode, stderr=last_words)
     if number == signal.SIGXCPU:
-        why = f"needs more than {limits.cpu_s} s of processor time: raise decoder_cpu_s or cut the clip"
+        why = f"needs more than {limits.cpu_s} s of processor time: raise decoder_cpu_s or cut the file"
     elif number == signal.SIGKILL:
         why = (
-            "made the decoder be ended by the system, most likely for memory: lower the load or cut the clip"
+            "made the decoder be ended by the system, most likely for memory: lower the load or cut the file"
         )
     elif number > 0:
         why = (

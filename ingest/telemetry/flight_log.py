@@ -1,0 +1,389 @@
+"""Make telemetry of what an autopilot logged: many records, each with a rate of its own, become samples.
+
+Belongs here: cleaning series of values, bringing them to common times, and the log's clock. Not here: the
+formats (``px4_ulog.py``, ``ardupilot_dataflash.py``, ``mavlink_tlog.py``), which fill a ``FlightLog``, and
+the mathematics of attitudes (``attitude.py``).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+
+import numpy as np
+import numpy.typing as npt
+
+from ingest.telemetry import attitude
+from ingest.telemetry.attitude import FloatArray
+from outwatch.domain.errors import TelemetryInvalid
+from outwatch.domain.types import (
+    MAX_LAT_DEG,
+    MAX_LON_DEG,
+    GeoPoint,
+    Telemetry,
+    TelemetryClock,
+    TelemetrySample,
+    TimeBase,
+)
+
+SAMPLE_EVERY_S = 0.1
+"""Autopilots log attitudes up to 400 times a second; a camera is asked for its pose twice a second, and an
+aircraft turns smoothly in a tenth."""
+MAX_SAMPLES = 360_000
+"""Ten hours at the full rate; longer logs are thinned further. It bounds what one file costs (100 MB)."""
+MAX_SPAN_S = 7 * 86_400.0
+"""Records further from the log's middle have damaged times: no aircraft logs for a week in one file."""
+MAX_GAP_S = 2.5
+"""Nothing is said between two values further apart. Receivers report once a second at the slowest: this
+bridges one lost report."""
+TIME_SPIKE_S, SPIKE_WINDOW = 30.0, 5
+"""A record whose time is further than this from the middle one of its neighbours' is damaged: logs are
+written in order, and no buffer holds records back for so long."""
+HAS_FIX = 3
+"""A fix in three dimensions, from which on all count: GPS_FIX_TYPE of MAVLink, as all autopilots write it."""
+FIX_HELD_S = 5.0
+"""How long the receiver's last word on its fix counts."""
+UNIT_TOLERANCE = 0.1
+"""Quaternions are of length 1 but for rounding; what is further off is damage or "not known" (all zeros)."""
+CLOCK_STEP_S, CLOCK_STEP_SHARE = 5.0, 0.05
+"""Where more than this share of a log's times leave the others by more than so many seconds, its clock was
+set, or two logs were joined; fewer are damage."""
+YAW_LOCK, YAW_IN_VEHICLE_FRAME, YAW_IN_EARTH_FRAME = 16, 32, 64
+"""Of GIMBAL_DEVICE_FLAGS in MAVLink's common.xml: what a gimbal's yaw counts from."""
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_EARLIEST_S = datetime(2000, 1, 1, tzinfo=UTC).timestamp()
+_LATEST_S = datetime(2100, 1, 1, tzinfo=UTC).timestamp()
+"""Times outside are of clocks that were never set, or damage."""
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Values over time: ``t_s``, shape (n,), rising, on the log's own clock; ``values``, shape (n, k)."""
+
+    t_s: FloatArray
+    values: FloatArray
+
+    def __len__(self) -> int:
+        return len(self.t_s)
+
+    def where(self, keep: npt.ArrayLike) -> Series:
+        """Return the rows that a mask of shape (n,) names."""
+        rows = np.asarray(keep, dtype=bool)
+        return Series(self.t_s[rows], self.values[rows])
+
+
+NOTHING = Series(np.empty(0), np.empty((0, 1)))
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """What time it was: ``zero_s`` is the UTC, in seconds since 1970, at which the log's clock read 0."""
+
+    source: TelemetryClock = TelemetryClock.NONE
+    zero_s: float | None = None
+    uncertainty_s: float | None = None
+    steps: bool = False
+    """Whether parts of the log disagree with the rest."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FlightLog:
+    """What a format's reader found. Each series has its own times; all are on one clock."""
+
+    format: str
+    places: Series
+    """Latitude and longitude in degrees."""
+    alt_m: Series = NOTHING
+    """Above mean sea level."""
+    ellipsoid_height_m: Series = NOTHING
+    height_agl_m: Series = NOTHING
+    airframe: Series = NOTHING
+    """Unit quaternions."""
+    gimbal: Series = NOTHING
+    """The camera's, against north: unit quaternions."""
+    fixes: Series = NOTHING
+    """The receiver's own word on its fix; places without one do not count."""
+    home: Series = NOTHING
+    """Latitude and longitude in degrees, metres above mean sea level; each holds until the next."""
+    clock: Clock = field(default_factory=Clock)
+    skipped: int = 0
+    warnings: tuple[str, ...] = ()
+
+
+def series(t_s: npt.ArrayLike, *columns: npt.ArrayLike) -> Series:
+    """Return columns as a series: rows that are not finite or have a damaged time are left out."""
+    times = np.atleast_1d(np.asarray(t_s, dtype=np.float64))
+    values = np.column_stack([np.asarray(column, dtype=np.float64) for column in columns])
+    keep = np.isfinite(times) & np.isfinite(values).all(axis=1)
+    times, values = times[keep], values[keep]
+    keep = ~_spikes(times)
+    times, values = times[keep], values[keep]
+    times, order = np.unique(times, return_index=True)
+    return Series(times, values[order])
+
+
+def places(t_s: npt.ArrayLike, *lat_lon_deg_and_more: npt.ArrayLike) -> Series:
+    """Return places on Earth, with further columns; (0, 0) is what autopilots write before they know."""
+    found = series(t_s, *lat_lon_deg_and_more)
+    lat, lon = found.values.T[:2]
+    return found.where(
+        (np.abs(lat) <= MAX_LAT_DEG) & (np.abs(lon) <= MAX_LON_DEG) & ((lat != 0) | (lon != 0))
+    )
+
+
+def quaternions(t_s: npt.ArrayLike, *wxyz: npt.ArrayLike) -> Series:
+    """Return attitudes from four columns of quaternions; what is not of unit length is left out."""
+    found = series(t_s, *wxyz)
+    with np.errstate(over="ignore"):  # damaged numbers; their length is then infinite, and they are left out
+        length = np.linalg.norm(found.values, axis=1)
+    found = found.where(np.abs(length - 1) < UNIT_TOLERANCE)
+    return Series(found.t_s, found.values / np.linalg.norm(found.values, axis=1, keepdims=True))
+
+
+def angles(t_s: npt.ArrayLike, *heading_pitch_roll_deg: npt.ArrayLike) -> Series:
+    """Return attitudes from three columns of angles in degrees; those beyond one turn are damage."""
+    found = series(t_s, *heading_pitch_roll_deg)
+    found = found.where((np.abs(found.values) <= 360).all(axis=1))  # noqa: PLR2004 - a turn
+    return Series(found.t_s, attitude.from_angles(*found.values.T))
+
+
+def heights(t_s: npt.ArrayLike, height_m: npt.ArrayLike) -> Series:
+    """Return heights in metres; what no aircraft reaches is damage."""
+    found = series(t_s, height_m)
+    return found.where(np.abs(found.values[:, 0]) < 100_000)  # noqa: PLR2004 - the edge of space
+
+
+def above(alt_m: Series, home: Series) -> Series:
+    """Return altitudes as heights above the home that held at the time."""
+    at_home = _held(home, alt_m.t_s)
+    return series(alt_m.t_s, alt_m.values[:, 0] - at_home[:, 2]) if len(at_home) else NOTHING
+
+
+def turned(gimbal: Series, airframe: Series) -> Series:
+    """Return a gimbal's attitudes against north, given those against the aircraft's heading."""
+    if not len(airframe) or not len(gimbal):
+        return NOTHING
+    body = _attitudes(airframe, gimbal.t_s)
+    known = np.isfinite(body).all(axis=1)
+    heading_deg = attitude.to_angles(body[known])[:, 0]
+    return Series(
+        gimbal.t_s[known], attitude.compose(attitude.from_angles(heading_deg, 0.0, 0.0), gimbal.values[known])
+    )
+
+
+def gimbal_device(
+    t_s: FloatArray,
+    flags: npt.ArrayLike,
+    wxyz: list[npt.NDArray[np.generic]],
+    *,
+    airframe: Series,
+) -> Series:
+    """Return a gimbal device's attitudes against north, whatever its yaw counts from.
+
+    Source: GIMBAL_DEVICE_ATTITUDE_STATUS in MAVLink's common.xml, of which PX4's topic is a copy.
+    """
+    said = np.asarray(flags, dtype=np.int64)
+    unsaid = said & (YAW_IN_EARTH_FRAME | YAW_IN_VEHICLE_FRAME) == 0
+    from_north = (said & YAW_IN_EARTH_FRAME != 0) | (unsaid & (said & YAW_LOCK != 0))
+    own = quaternions(t_s[from_north], *(part[from_north] for part in wxyz))
+    if from_north.all():
+        return own
+    rest = turned(quaternions(t_s[~from_north], *(part[~from_north] for part in wxyz)), airframe)
+    parts = [part for part in (own, rest) if len(part)]
+    if not parts:
+        return NOTHING
+    t_s = np.concatenate([part.t_s for part in parts])
+    return quaternions(np.sort(t_s), *np.concatenate([part.values for part in parts])[np.argsort(t_s)].T)
+
+
+def clock(
+    t_s: npt.ArrayLike, utc_s: npt.ArrayLike, *, source: TelemetryClock, uncertainty_s: float
+) -> Clock | None:
+    """Return the clock that pairs of times tell, None where they tell none.
+
+    Args:
+        t_s: the log's own times, shape (n,).
+        utc_s: UTC at those times in seconds since 1970, shape (n,).
+        source: what the clock is.
+        uncertainty_s: how far each pair may be off; half the spread of all pairs is added.
+    """
+    zero_s = np.asarray(utc_s, dtype=np.float64) - np.asarray(t_s, dtype=np.float64)
+    zero_s = zero_s[(np.asarray(utc_s) > _EARLIEST_S) & (np.asarray(utc_s) < _LATEST_S) & np.isfinite(zero_s)]
+    if not len(zero_s):
+        return None
+    # The median, as a receiver's first times may still lack the leap seconds, and damage is anywhere.
+    middle_s = float(np.median(zero_s))
+    off_s = np.abs(zero_s - middle_s)
+    return Clock(
+        source=source,
+        zero_s=middle_s,
+        uncertainty_s=round(uncertainty_s + float(np.median(off_s)), 3),
+        steps=bool((off_s > CLOCK_STEP_S).mean() > CLOCK_STEP_SHARE),
+    )
+
+
+def to_telemetry(log: FlightLog) -> Telemetry:
+    """Return a log as telemetry: samples at the rate of its positions and attitudes, at most ten a second.
+
+    Raises:
+        TelemetryInvalid: it holds neither a position, a height nor an attitude.
+    """
+    fixed = _with_fix(log.places, log.fixes)
+    own = [log.airframe, fixed, log.gimbal, log.height_agl_m]
+    times, strays = _timeline(np.concatenate([part.t_s for part in own]))
+    if not len(times):
+        raise TelemetryInvalid(
+            f"{log.format} log has no position, height or attitude that can be read ({log.skipped} damaged"
+            " records): copy it again from the aircraft, or leave it out"
+        )
+    samples = tuple(_samples(log, fixed, times))
+    found = {
+        "time": any(sample.at is not None for sample in samples),
+        "position": any(sample.point is not None for sample in samples),
+        "height": any(sample.height_agl_m is not None for sample in samples),
+        "gimbal": any(sample.pitch_deg is not None for sample in samples),
+    }
+    return Telemetry(
+        format=log.format,
+        samples=samples,
+        skipped=log.skipped + strays,
+        missing=tuple(name for name, present in found.items() if not present),
+        warnings=(*log.warnings, *(("clock_jumps",) if log.clock.steps else ())),
+        time_base=TimeBase.LOG,
+        clock=log.clock.source,
+        clock_uncertainty_s=log.clock.uncertainty_s,
+    )
+
+
+def _spikes(times: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return which times stand out from their neighbours', in the order of the file."""
+    if len(times) < SPIKE_WINDOW:
+        return np.zeros(len(times), dtype=bool)
+    half = SPIKE_WINDOW // 2
+    around = np.lib.stride_tricks.sliding_window_view(np.pad(times, half, mode="edge"), SPIKE_WINDOW)
+    return np.asarray(np.abs(times - np.median(around, axis=1)) > TIME_SPIKE_S)
+
+
+def _with_fix(found: Series, fixes: Series) -> Series:
+    """Return the places at which the receiver said that it has a fix; all where it says nothing."""
+    if not len(fixes):
+        return found
+    latest = np.searchsorted(fixes.t_s, found.t_s, side="right") - 1
+    latest = np.maximum(latest, 0)
+    held = np.abs(found.t_s - fixes.t_s[latest]) <= FIX_HELD_S
+    return found.where(held & (fixes.values[latest, 0] >= HAS_FIX))
+
+
+def _timeline(times: FloatArray) -> tuple[FloatArray, int]:
+    """Return the times of the samples, and how many times were too far off to be true."""
+    if not len(times):
+        return times, 0
+    near = np.abs(times - np.median(times)) <= MAX_SPAN_S
+    times = np.sort(times[near])
+    every_s = max(SAMPLE_EVERY_S, float(times[-1] - times[0]) / MAX_SAMPLES)
+    _, first = np.unique(np.floor((times - times[0]) / every_s), return_index=True)
+    return times[first], int((~near).sum())
+
+
+def _samples(log: FlightLog, fixed: Series, times: FloatArray) -> Iterator[TelemetrySample]:
+    rows = zip(
+        times.tolist(),
+        _lat_lon(fixed, times),
+        _scalar(log.alt_m, times),
+        _scalar(log.ellipsoid_height_m, times),
+        _scalar(log.height_agl_m, times),
+        _angles(log.airframe, times),
+        _angles(log.gimbal, times),
+        _homes(log.home, times),
+        strict=True,
+    )
+    start_s = float(times[0])
+    for t_s, (lat_deg, lon_deg), alt_m, ellipsoid_m, agl_m, airframe, camera, home in rows:
+        yield TelemetrySample(
+            offset_s=round(t_s - start_s, 6),
+            at=_utc(log.clock, t_s),
+            point=None if math.isnan(lat_deg) else GeoPoint(lat_deg, lon_deg, alt_m),
+            height_agl_m=agl_m,
+            heading_deg=camera[0],
+            pitch_deg=camera[1],
+            roll_deg=camera[2],
+            home=home,
+            airframe_heading_deg=airframe[0],
+            airframe_pitch_deg=airframe[1],
+            airframe_roll_deg=airframe[2],
+            ellipsoid_height_m=ellipsoid_m,
+        )
+
+
+def _utc(clock: Clock, t_s: float) -> datetime | None:
+    if clock.zero_s is None or not _EARLIEST_S < clock.zero_s + t_s < _LATEST_S:
+        return None
+    return _EPOCH + timedelta(microseconds=round((clock.zero_s + t_s) * 1e6))
+
+
+def _neighbours(
+    t_s: FloatArray, times: FloatArray
+) -> tuple[npt.NDArray[np.intp], npt.NDArray[np.intp], FloatArray]:
+    """Return the rows before and after each time, and how far between it lies, NaN in a hole or outside."""
+    # Series of one log begin and end within a record of each other: their ends are held for a sample's time.
+    ends = np.clip(times, t_s[0], t_s[-1])
+    times = np.where(np.abs(ends - times) <= SAMPLE_EVERY_S, ends, times)
+    after = np.searchsorted(t_s, times)
+    inside = after < len(t_s)
+    after = np.minimum(after, len(t_s) - 1)
+    exact = t_s[after] == times
+    before = np.where(exact, after, np.maximum(after - 1, 0))
+    gap_s = t_s[after] - t_s[before]
+    inside &= exact | ((gap_s > 0) & (gap_s <= MAX_GAP_S) & (t_s[before] <= times))
+    share = np.where(inside, (times - t_s[before]) / np.where(gap_s > 0, gap_s, 1.0), np.nan)
+    return before, after, share
+
+
+def _linear(found: Series, times: FloatArray) -> FloatArray:
+    before, after, share = _neighbours(found.t_s, times)
+    low, high = found.values[before], found.values[after]
+    return low + (high - low) * share[:, None]
+
+
+def _lat_lon(found: Series, times: FloatArray) -> list[tuple[float, float]]:
+    """Return latitudes and longitudes, the short way round the antimeridian, NaN where there are none."""
+    if not len(found):
+        return [(math.nan, math.nan)] * len(times)
+    lat, lon = _linear(Series(found.t_s, np.unwrap(found.values, period=360, axis=0)), times).T
+    lon = np.where(np.abs(lon) > MAX_LON_DEG, (lon + 180) % 360 - 180, lon)
+    return list(zip(lat.tolist(), lon.tolist(), strict=True))
+
+
+def _attitudes(found: Series, times: FloatArray) -> FloatArray:
+    before, after, share = _neighbours(found.t_s, times)
+    return attitude.between(found.values[before], found.values[after], share=share)
+
+
+def _held(found: Series, times: FloatArray) -> FloatArray:
+    """Return the last values before each time; before the first ones those."""
+    if not len(found):
+        return np.empty((0, found.values.shape[1]))
+    return found.values[np.maximum(np.searchsorted(found.t_s, times, side="right") - 1, 0)]
+
+
+def _scalar(found: Series, times: FloatArray) -> list[float | None]:
+    if not len(found):
+        return [None] * len(times)
+    return [None if math.isnan(value) else value for value in _linear(found, times)[:, 0].tolist()]
+
+
+def _angles(found: Series, times: FloatArray) -> list[tuple[float | None, ...]]:
+    if not len(found):
+        return [(None, None, None)] * len(times)
+    rows = attitude.to_angles(_attitudes(found, times)).tolist()
+    return [(None, None, None) if math.isnan(row[0]) else tuple(row) for row in rows]
+
+
+def _homes(home: Series, times: FloatArray) -> list[GeoPoint | None]:
+    if not len(home):
+        return [None] * len(times)
+    points = [GeoPoint(lat_deg, lon_deg, alt_m) for lat_deg, lon_deg, alt_m in home.values.tolist()]
+    latest = np.maximum(np.searchsorted(home.t_s, times, side="right") - 1, 0)
+    return [points[row] for row in latest.tolist()]
