@@ -12,7 +12,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from ingest.segments import JOIN_TOLERANCE_S, ClipNumber, clip_number
+from ingest.segments import JOIN_TOLERANCE_S, clip_number
 from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.types import GeoPoint, Telemetry, TelemetrySample
 
@@ -139,7 +139,8 @@ def neighbour_doubts(clip: ClipSpan, others: Iterable[ClipSpan]) -> tuple[str, .
     """Return ``clock_contradicts_neighbour`` where a clip's time and those of its neighbours cannot all be.
 
     One camera takes no two clips at once, and counts upwards. Files that two lenses wrote together
-    (DJI_..._0007_T, DJI_..._0007_W) contradict nothing.
+    (DJI_..._0007_T, DJI_..._0007_W) contradict nothing, nor do chapters, which may all state the time
+    of the first.
 
     Args:
         clip: the clip that is asked about.
@@ -153,20 +154,19 @@ def _contradict(clip: ClipSpan, other: ClipSpan) -> bool:
         return False
     one, two = clip_number(clip.name), clip_number(other.name)
     of_one_counter = one is not None and two is not None and one.family == two.family
-    if one is not None and two is not None and of_one_counter and one.lens != two.lens:
-        return False
+    if one is not None and two is not None and of_one_counter:
+        of_two_lenses = one.lens != two.lens
+        of_one_recording = one.chapter is not None and one.number == two.number
+        if of_two_lenses or of_one_recording:
+            return False
     tolerance = timedelta(seconds=JOIN_TOLERANCE_S)
     overlap = min(clip.ended_at, other.ended_at) - max(clip.started_at, other.started_at)
     if overlap > tolerance:
         return True
     if one is None or two is None or not of_one_counter:
         return False
-    earlier, later = (clip, other) if _count(one) < _count(two) else (other, clip)
+    earlier, later = (clip, other) if one.number < two.number else (other, clip)
     return earlier.started_at > later.started_at + tolerance
-
-
-def _count(number: ClipNumber) -> tuple[int, int]:
-    return number.number, number.chapter or 0
 
 
 def _check_clock(telemetry: Telemetry, started_hint: datetime | None) -> None:

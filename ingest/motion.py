@@ -361,7 +361,8 @@ def _distance(times_s: FloatArray, known_s: FloatArray) -> FloatArray:
         return np.full(len(times_s), math.inf)
     after = np.searchsorted(known_s, times_s).clip(1, max(1, len(known_s) - 1))
     before_s, after_s = known_s[after - 1], known_s[np.minimum(after, len(known_s) - 1)]
-    return np.minimum(np.abs(times_s - before_s), np.abs(times_s - after_s))
+    nearest_s: FloatArray = np.minimum(np.abs(times_s - before_s), np.abs(times_s - after_s))
+    return nearest_s
 
 
 def _smooth(row: FloatArray) -> FloatArray:

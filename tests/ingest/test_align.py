@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from ingest.align import PoseTrack, clip_start, fit_to_clip, pose_at
+from ingest.align import ClipSpan, PoseTrack, clip_start, fit_to_clip, neighbour_doubts, pose_at
 from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.types import GeoPoint, Telemetry, TelemetrySample
 
@@ -173,3 +173,49 @@ def test_start_is_read_back_to_the_first_frame() -> None:
     """The first timed record says when the clip began, however late it comes."""
     assert clip_start(telemetry(sample(1, clock=False), sample(3))) == START
     assert clip_start(telemetry(sample(1, clock=False))) is None
+
+
+def span(name: str, start_s: float, end_s: float) -> ClipSpan:
+    """Return when a clip was taken, in seconds after ``START``."""
+    return ClipSpan(name, START + timedelta(seconds=start_s), START + timedelta(seconds=end_s))
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        span("DJI_0006.MP4", -100, 61),
+        span("DJI_0008.MP4", 1, 30),
+        span("DJI_0006.MP4", 300, 400),
+        span("DJI_0008.MP4", -500, -400),
+        span("holiday.mp4", 30, 90),
+    ],
+)
+def test_clip_that_overlaps_a_neighbour_or_their_order_is_doubted(neighbour: ClipSpan) -> None:
+    """One camera takes no two clips at once, and counts upwards; either clip is told."""
+    clip = span("DJI_0007.MP4", 0, 60)
+    assert neighbour_doubts(clip, [span("DJI_0001.MP4", -900, -800), neighbour]) == (
+        "clock_contradicts_neighbour",
+    )
+    assert neighbour_doubts(neighbour, [clip]) == ("clock_contradicts_neighbour",)
+
+
+@pytest.mark.parametrize(
+    "neighbour",
+    [
+        span("DJI_0006.MP4", -60, 0),
+        span("DJI_0008.MP4", 58.5, 100),
+        span("DJI_0007_T.MP4", 0, 60),
+        span("B/DJI_0001.MP4", 300, 400),
+        span("DJI_0007.MP4", 0, 60),
+        span("holiday.mp4", -90, -30),
+    ],
+)
+def test_neighbours_in_turn_and_lenses_of_one_moment_agree(neighbour: ClipSpan) -> None:
+    """Nothing is doubted that a camera can have done, give or take its clock's steps."""
+    clip = span("DJI_0007.MP4", 0, 60)
+    assert neighbour_doubts(clip, [neighbour]) == neighbour_doubts(neighbour, [clip]) == ()
+
+
+def test_chapters_of_one_recording_do_not_contradict_each_other() -> None:
+    """They may all state the time at which the recording started."""
+    assert neighbour_doubts(span("GH010042.MP4", 0, 300), [span("GH020042.MP4", 0, 200)]) == ()
