@@ -25,9 +25,13 @@ from ingest.seccomp import keep_to_itself
 
 HEADER = struct.Struct("<cI")
 """What precedes every message: its kind and the length of its payload in bytes."""
-FRAME, REPORT, REFUSAL, BEAT = b"F", b"R", b"E", b"B"
+FRAME, REPORT, REFUSAL, BEAT, KLV = b"F", b"R", b"E", b"B", b"K"
 FRAME_HEADER = struct.Struct("<Qd?II")
 """What precedes a frame's pixels: index, offset in seconds, is_corrupt, height and width in pixels."""
+KLV_HEADER = struct.Struct("<d")
+"""What precedes a packet of metadata: seconds from the first frame."""
+MAX_KLV_BYTES, MAX_KLV_PACKETS = 64 << 20, 500_000
+"""Metadata of one video: at 30 packets a second of 250 bytes two hours, or four and a half of small ones."""
 OPEN_FILES = 16
 """Enough for Python to import a module; a decoder needs three."""
 CPU_GRACE_S = 5

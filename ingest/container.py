@@ -19,7 +19,8 @@ from typing import IO, Any, cast
 import av
 from av.stream import Disposition
 
-from ingest.confinement import Limits
+from ingest.confinement import MAX_KLV_BYTES, MAX_KLV_PACKETS, Limits
+from outwatch.domain.misb import UAS_KEY
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
 """Containers, by FFmpeg's names. None of them may name another file: no playlists, no image lists."""
@@ -81,6 +82,14 @@ class Tally:
     subtitles: list[tuple[float, float, str]] = field(default_factory=list)
     """Start and duration in seconds of the container's clock, and text."""
     subtitle_bytes: int = 0
+    klv: list[tuple[float | None, bytes]] = field(default_factory=list)
+    """The metadata's packets: seconds of the container's clock, None ahead of all pictures, and bytes."""
+    klv_bytes: int = 0
+    klv_stream: int | None = None
+    """Index of the first stream that was seen to carry MISB metadata."""
+    picture_s: float | None = None
+    """When the latest picture was due for decoding: streams are interleaved by that, so that metadata without
+    a time of its own is of about then."""
     first_s: float = 0.0
     """Time of the first frame on the container's clock."""
 
@@ -244,7 +253,7 @@ def _frames(
         "err_detect": ERROR_DETECTION.get(context.name, "crccheck+bitstream+buffer"),
     }
     texts = [s for s in container.streams.subtitles if s.codec_context is not None]
-    packets = container.demux(stream, *texts[:1])
+    packets = container.demux(stream, *texts[:1], *_metadata(container))
     while True:
         beat()
         try:
@@ -256,11 +265,16 @@ def _frames(
             packet = None
         if packet is None:
             break
+        if packet.size == 0:  # the end of a stream; the decoder is emptied below
+            continue
+        if packet.stream.type == "data":
+            _keep_klv(packet, tally=tally)
+            continue
         if packet.stream is not stream:
             _keep_subtitle(packet, tally=tally)
             continue
-        if packet.size == 0:  # the end of the stream; the decoder is emptied below
-            continue
+        if packet.dts is not None:
+            tally.picture_s = float(packet.dts * packet.time_base)
         tally.discarded += packet.is_discard
         yield from _decoded(context, packet, tally=tally)
     yield from _drained(context, tally=tally)
@@ -324,6 +338,28 @@ def _photo_format(head: bytes) -> str:
     if found is None:
         raise RefusedError("unsupported", "is not a JPEG, PNG or TIFF picture: hand in the original photo")
     return found
+
+
+def _metadata(container: av.container.InputContainer) -> list[Any]:
+    """Return the streams that may carry KLV: those that say so, and in a transport stream all private ones.
+
+    Encoders often leave out the registration ("KLVA") that MISB ST 1402 asks for.
+    """
+    private = container.format.name == "mpegts"
+    return [stream for stream in container.streams.data if private or stream.name == "klv"]
+
+
+def _keep_klv(packet: av.Packet[Any], *, tally: Tally) -> None:
+    data = bytes(packet)
+    if tally.klv_stream is None and UAS_KEY in data:
+        tally.klv_stream = packet.stream.index
+    if packet.stream.index != tally.klv_stream:
+        return
+    if len(tally.klv) == MAX_KLV_PACKETS or tally.klv_bytes + len(data) > MAX_KLV_BYTES:
+        return
+    tally.klv_bytes += len(data)
+    at_s = tally.picture_s if packet.pts is None else float(packet.pts * packet.time_base)
+    tally.klv.append((at_s, data))
 
 
 def _check_size(width: int, height: int, *, max_pixels: int) -> None:

@@ -21,7 +21,18 @@ from typing import IO
 import av
 import numpy as np
 
-from ingest.confinement import FRAME, FRAME_HEADER, REFUSAL, REPORT, Limits, confine, heartbeat, send
+from ingest.confinement import (
+    FRAME,
+    FRAME_HEADER,
+    KLV,
+    KLV_HEADER,
+    REFUSAL,
+    REPORT,
+    Limits,
+    confine,
+    heartbeat,
+    send,
+)
 from ingest.container import Decoded, RefusedError, Tally, decode, is_photo, open_video, rate_hz
 
 DECLARING = ("mov", "matroska", "avi")
@@ -51,6 +62,7 @@ def main(text: str, *, file: IO[bytes], out: IO[bytes]) -> None:
         frames = decode(container, stream, tally=tally, limits=limits, beat=heartbeat(out))
         if mode == "probe":
             report = probe(container, stream, frames=frames, tally=tally)
+            _send_klv(tally, out=out)
         else:
             wanted, last_index = _choice(sample_fps=request["sample_fps"], indices=request["indices"])
             _send_frames(frames, stream, wanted=wanted, last_index=last_index, out=out)
@@ -109,6 +121,13 @@ def _send_frames(
             send(out, FRAME, header, np.ascontiguousarray(image).data)
         if last_index is not None and decoded.index >= last_index:
             return
+
+
+def _send_klv(tally: Tally, *, out: IO[bytes]) -> None:
+    """Send the metadata's packets, timed from the first frame; what came before any picture came with it."""
+    for at_s, data in tally.klv:
+        offset_s = 0.0 if at_s is None else at_s - tally.first_s
+        send(out, KLV, KLV_HEADER.pack(offset_s), data)
 
 
 def _choice(

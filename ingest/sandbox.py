@@ -25,7 +25,7 @@ from pathlib import Path
 
 import structlog
 
-from ingest.confinement import BEAT, FRAME, FRAME_HEADER, HEADER, REFUSAL, REPORT, Limits
+from ingest.confinement import BEAT, FRAME, FRAME_HEADER, HEADER, KLV, REFUSAL, REPORT, Limits
 from outwatch.domain.errors import CorruptClip, FeedTimeout, PermanentError, UnsupportedFormat
 
 __all__ = ["Limits", "converse", "exchange", "isolation", "opened"]
@@ -41,7 +41,7 @@ PIPE_BYTES = 1 << 20
 
 
 def converse(path: Path, *, task: Mapping[str, object], limits: Limits) -> Iterator[tuple[bytes, memoryview]]:
-    """Yield the child's frames and at last its report, as (kind, payload).
+    """Yield the child's frames or metadata and at last its report, as (kind, payload).
 
     The child is ended and reaped when the iterator ends, is closed or raises. Read it in the thread
     that started it: a child dies with its parent's thread.
@@ -190,7 +190,7 @@ class _Pipe:
         if header is None:
             return None
         kind, length = HEADER.unpack(header)
-        if kind not in {FRAME, REPORT, REFUSAL, BEAT} or length > self._max_bytes:
+        if kind not in {FRAME, KLV, REPORT, REFUSAL, BEAT} or length > self._max_bytes:
             raise _senseless(self._name)
         payload = self._read(length)
         return None if payload is None else (kind, payload)

@@ -16,7 +16,16 @@ from typing import Any
 
 import numpy as np
 
-from ingest.confinement import FRAME, FRAME_HEADER, REPORT, Limits
+from ingest.confinement import (
+    FRAME,
+    FRAME_HEADER,
+    KLV,
+    KLV_HEADER,
+    MAX_KLV_BYTES,
+    MAX_KLV_PACKETS,
+    REPORT,
+    Limits,
+)
 from ingest.sandbox import converse
 from outwatch.domain.errors import CorruptClip
 from outwatch.domain.types import Completeness, Frame, Modality
@@ -55,6 +64,8 @@ class ProbedVideo:
     completeness: Completeness
     subtitles: str | None
     """The embedded text track as SRT, timed from the first frame."""
+    klv: tuple[tuple[float, bytes], ...] = ()
+    """The packets of the embedded metadata stream: seconds from the first frame, and bytes."""
 
     @property
     def recorded_s(self) -> float:
@@ -71,9 +82,16 @@ def probe_video(path: Path, *, limits: Limits) -> ProbedVideo:
         FeedTimeout: the decoder went silent.
     """
     task = {"mode": "probe", "photo": is_photo(path)}
+    klv: list[tuple[float, bytes]] = []
+    klv_bytes = 0
     for kind, payload in converse(path, task=task, limits=limits):
+        if kind == KLV:
+            klv.append(_packet(path, payload))
+            klv_bytes += len(payload) - KLV_HEADER.size
+            if klv_bytes > MAX_KLV_BYTES or len(klv) > MAX_KLV_PACKETS:
+                raise _senseless(path)
         if kind == REPORT:
-            return _probed(path, _report(path, payload))
+            return _probed(path, _report(path, payload), klv=tuple(klv))
     raise CorruptClip(f"{path.name}: the decoder gave no report")  # pragma: no cover - converse raises first
 
 
@@ -129,6 +147,15 @@ def _frame(path: Path, payload: memoryview, *, limits: Limits) -> Frame:
     return Frame(index=index, offset_s=offset_s, image=image, is_corrupt=is_corrupt)
 
 
+def _packet(path: Path, payload: memoryview) -> tuple[float, bytes]:
+    if len(payload) < KLV_HEADER.size:
+        raise _senseless(path)
+    (offset_s,) = KLV_HEADER.unpack_from(payload)
+    if not math.isfinite(offset_s):
+        raise _senseless(path)
+    return offset_s, bytes(payload[KLV_HEADER.size :])
+
+
 def _report(path: Path, payload: memoryview) -> Mapping[str, Any]:
     try:
         report = json.loads(bytes(payload))
@@ -139,7 +166,7 @@ def _report(path: Path, payload: memoryview) -> Mapping[str, Any]:
     return report
 
 
-def _probed(path: Path, report: Mapping[str, Any]) -> ProbedVideo:
+def _probed(path: Path, report: Mapping[str, Any], *, klv: tuple[tuple[float, bytes], ...]) -> ProbedVideo:
     try:
         if report["frames_read"] == 0:
             raise _no_frames(path)
@@ -155,6 +182,7 @@ def _probed(path: Path, report: Mapping[str, Any]) -> ProbedVideo:
             modality=Modality.RGB if share >= COLOURED_SHARE_RGB else Modality.THERMAL,
             completeness=_completeness(report, size_bytes=path.stat().st_size),
             subtitles=None if report["subtitles"] is None else str(report["subtitles"]),
+            klv=klv,
         )
     except (KeyError, TypeError, ValueError, ArithmeticError) as error:
         raise _senseless(path) from error
