@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from datetime import timedelta
+from datetime import datetime, timedelta
 from difflib import get_close_matches
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -352,7 +352,7 @@ class _Feed(_Group):
 
 
 class MqttFeedSettings(_Feed):
-    """An MQTT broker; the session in it is named by ``client_id``, so that it keeps what we have not taken."""
+    """An MQTT broker, which keeps what we have not taken in a session named by ``client_id``."""
 
     type: Literal["mqtt"]
     host: str
@@ -368,13 +368,28 @@ class MqttFeedSettings(_Feed):
     topics: tuple[TopicSettings, ...]
 
 
+class DatastreamSettings(_Group):
+    """What a Datastream is here; what is left out the server says: its name, observed property, unit."""
+
+    sensor: str | None = None
+    kind: str | None = None
+    unit: str | None = None
+
+
 class SensorThingsFeedSettings(_Feed):
     """An OGC SensorThings service, asked for its Observations."""
 
     type: Literal["sensorthings"]
     url: str
+    """Of the service with its version, as in ``https://host/FROST-Server/v1.1``."""
     token: SecretStr = SecretStr("")
-    datastreams: dict[str, FieldSettings] = {}
+    """Sent as ``Authorization: Bearer``."""
+    datastreams: dict[str, DatastreamSettings] = {}
+    """Which to read, by id or name; none reads all, each under its own name."""
+    since: datetime | None = None
+    """Where to begin the first time; None takes all that the server has."""
+    overlap_s: float = Field(default=3600.0, ge=0)
+    """How late a reading may be entered after a younger one and still be taken."""
 
 
 class FileFeedSettings(_Feed):

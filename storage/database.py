@@ -106,7 +106,7 @@ def insert_new(connection: Connection, table: Table, rows: Sequence[Mapping[str,
     """Insert rows, leave those whose key is taken as they are, and return how many were new."""
     if not rows:
         return 0
-    statement = _insert(connection, table).values([dict(row) for row in rows])
+    statement = insert_into(connection, table).values([dict(row) for row in rows])
     # Drivers do not agree on the row count of an insert; returned rows can be counted.
     inserted = statement.on_conflict_do_nothing().returning(*table.primary_key)
     return len(connection.execute(inserted).all())
@@ -116,7 +116,7 @@ def upsert(connection: Connection, table: Table, row: Mapping[str, Any]) -> None
     """Insert a row, or replace the columns of the one that has its primary key."""
     key = [column.name for column in table.primary_key]
     changes = {name: value for name, value in row.items() if name not in key}
-    statement = _insert(connection, table).values(dict(row))
+    statement = insert_into(connection, table).values(dict(row))
     connection.execute(statement.on_conflict_do_update(index_elements=key, set_=changes))
 
 
@@ -156,7 +156,8 @@ def migrate(engine: Engine) -> None:
             ) from error
 
 
-def _insert(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+def insert_into(connection: Connection, table: Table) -> postgresql.Insert | sqlite.Insert:
+    """Return an insert that can say what to do about a taken key, in the words of the connection's engine."""
     if connection.dialect.name == "postgresql":
         return postgresql.insert(table)
     return sqlite.insert(table)

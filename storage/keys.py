@@ -11,7 +11,7 @@ import re
 import uuid
 from collections.abc import Iterable
 from dataclasses import dataclass
-from datetime import UTC, date, datetime
+from datetime import UTC, date, datetime, timedelta
 from pathlib import Path, PurePosixPath
 
 from outwatch.domain.errors import KeyInvalid
@@ -22,11 +22,13 @@ MAX_PART_BYTES = 255
 """Longest file name common file systems take."""
 PARTIAL_FOLDER = ".partial"
 """Where a local store keeps unfinished writes; no store takes keys in it, so that all agree."""
-TABLES = ("detections", "tracks", "coverage", "readings", "events", "alerts", "reviews")
+TABLES = ("detections", "tracks", "coverage", "readings", "refused_readings", "events", "alerts", "reviews")
+_WINDOW = re.compile(r"\d{8}T\d{4}Z")
+_WINDOW_FORM = "%Y%m%dT%H%MZ"
 _EVENT_NAMESPACE = uuid.UUID("6d2d3ef5-2cf5-5d0a-8a4b-0d6a6a2f7f10")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 _LANDING = re.compile(r"landing/(?P<upload>[^/]+)/(?P<name>[^/]+)")
-_PARTITION = re.compile(r"lake/(?P<table>[a-z]+)/dt=(?P<dt>\d{4}-\d{2}-\d{2})/(?P<name>[^/]+)\.parquet")
+_PARTITION = re.compile(r"lake/(?P<table>[a-z_]+)/dt=(?P<dt>\d{4}-\d{2}-\d{2})/(?P<name>[^/]+)\.parquet")
 
 
 def check_key(key: str) -> str:
@@ -90,14 +92,48 @@ def event_id(*, source: str, rule: str, place: str, started_at: datetime) -> str
     return str(uuid.uuid5(_EVENT_NAMESPACE, f"{source}/{rule}/{place}/{start}"))
 
 
-def alert_id(first_event_id: str) -> str:
-    """Return an alert's id: UUIDv5 of the event that raised it."""
-    return str(uuid.uuid5(_EVENT_NAMESPACE, f"alert/{first_event_id}"))
+def alert_id(first_event_id: str, *, agreed: bool = False) -> str:
+    """Return an alert's id: UUIDv5 of the event that raised it.
+
+    Args:
+        first_event_id: the event.
+        agreed: whether several sensors report it: it may have been told of one before, as less urgent.
+    """
+    suffix = "/agreed" if agreed else ""
+    return str(uuid.uuid5(_EVENT_NAMESPACE, f"alert/{first_event_id}{suffix}"))
 
 
 def dt_of(at: datetime) -> date:
     """Return the UTC date of capture that partitions carry."""
     return at.astimezone(UTC).date()
+
+
+def window_of(at: datetime, *, length: timedelta) -> str:
+    """Return the id of the window of readings that a time lies in: its start, as ``20260314T1640Z``.
+
+    Args:
+        at: UTC-aware, from the year 1000 on.
+        length: whole minutes that divide a day, so that every day has the same windows.
+    """
+    midnight = at.astimezone(UTC).replace(hour=0, minute=0, second=0, microsecond=0)
+    return (midnight + (at - midnight) // length * length).strftime(_WINDOW_FORM)
+
+
+def window_start(window: str) -> datetime:
+    """Return when a window of readings starts.
+
+    Raises:
+        KeyInvalid: it is no window's id.
+    """
+    try:
+        return datetime.strptime(window, _WINDOW_FORM).replace(tzinfo=UTC)
+    except ValueError as error:
+        raise KeyInvalid(f"{window!r} is no window of readings such as 20260314T1640Z") from error
+
+
+def is_window(subject: str) -> bool:
+    """Return whether a subject of work is a window of readings; a clip's or an upload's id never is one."""
+    return _WINDOW.fullmatch(subject) is not None
 
 
 def landing(upload: str, file_name: str) -> str:

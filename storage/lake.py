@@ -58,6 +58,25 @@ def read_parquet(data: bytes, *, name: str) -> pa.Table:
         ) from error
 
 
+def merge_rows(
+    standing: pa.Table, new: pa.Table, *, key: str, order: Sequence[str]
+) -> tuple[pa.Table, pa.Table]:
+    """Return two tables of one schema as one, each key once; and the standing rows whose keys are in ``new``.
+
+    Args:
+        standing: its rows stay as they are.
+        new: has no key twice.
+        key: the column, of text, that tells rows apart.
+        order: columns by which the rows are sorted.
+    """
+    stood = pc.is_in(new[key], value_set=standing[key])
+    repeated = standing.filter(pc.is_in(standing[key], value_set=new[key]))
+    rows = pa.concat_tables(
+        [standing.replace_schema_metadata(new.schema.metadata), new.filter(pc.invert(stood))]
+    )
+    return rows.sort_by([(name, "ascending") for name in order]), repeated
+
+
 class Lake:
     """Tables on an object store.
 

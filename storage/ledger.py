@@ -176,6 +176,15 @@ class Ledger:
         with writing(self._engine) as connection:
             return self._open(connection, [(step, subject)]) == 1
 
+    def wake(self, connection: Connection, opens: Sequence[tuple[str, str]]) -> None:
+        """Open work, done work again, in a transaction of the caller's; what is under way goes on."""
+        work = tables.work
+        self._open(connection, opens)
+        again = {"state": WorkState.OPEN, "attempts": 0, "error": None, "outcome": None}
+        for step, subject in opens:
+            done = and_(_is(step, subject), work.c.state == WorkState.DONE)
+            connection.execute(update(work).where(done).values(**again, updated_at=self._now()))
+
     def open_subjects(self, step: str) -> list[str]:
         """Return the subjects of a step that can be claimed now, those opened first at the front."""
         work = tables.work
@@ -233,6 +242,7 @@ class Ledger:
         replaces: Sequence[Clip] = (),
         files: Sequence[FileOutcome] = (),
         opens: Sequence[tuple[str, str]] = (),
+        also: Callable[[Connection], Sequence[tuple[str, str]]] | None = None,
     ) -> None:
         """End a piece of work as done, with all that it found, in one transaction.
 
@@ -244,6 +254,7 @@ class Ledger:
             files: what became of landed files.
             opens: (step, subject) of the work that follows. Where it was done before, it is open
                 again, since what it worked on is new; a worker still at it loses its claim.
+            also: what else changes in this transaction; it returns more work that follows.
 
         Raises:
             LeaseLost: the claim was lost, or another worker registered one of the clips, meanwhile;
@@ -265,6 +276,7 @@ class Ledger:
                 upsert(connection, tables.clips, row)
             for found in files:
                 _settle(connection, found)
+            opens = [*opens, *(also(connection) if also is not None else ())]
             self._open(connection, opens)
             self._renew(connection, opens)
 

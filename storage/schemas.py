@@ -36,7 +36,9 @@ from outwatch.domain.types import (
     GeoPoint,
     GroundFix,
     Modality,
+    RefusedReading,
     Review,
+    SensorReading,
     Telemetry,
     TelemetryClock,
     TelemetrySample,
@@ -45,9 +47,17 @@ from outwatch.domain.types import (
     require_utc,
 )
 
-VERSIONS: Mapping[str, int] = {"detections": 1, "tracks": 1, "coverage": 1, "events": 1, "telemetry": 2}
+VERSIONS: Mapping[str, int] = {
+    "detections": 1,
+    "tracks": 1,
+    "coverage": 1,
+    "readings": 1,
+    "refused_readings": 1,
+    "events": 2,
+    "telemetry": 2,
+}
 """The version of each table's schema, written into every file."""
-CLIP_VERSION = 1
+CLIP_VERSION = 2
 """The version of the JSON form of a clip."""
 VERSION_KEY = b"outwatch.schema_version"
 _TELEMETRY_KEY = b"outwatch.telemetry"
@@ -105,15 +115,42 @@ _FIELDS: Mapping[str, tuple[pa.Field, ...]] = {
         _required("frame_index", pa.int64()),
         pa.field("no_footprint_reason", pa.string()),
     ),
+    # The words of OGC SensorThings 1.1, section 8.2.6 (Observation).
+    "readings": (
+        _required("reading_id", pa.string()),
+        _required("sensor_id", pa.string()),
+        _required("observed_property", pa.string()),
+        _required("phenomenon_time", _TIME),
+        _required("result_time", _TIME),
+        _required("result", pa.float64()),
+        pa.field("unit_of_measurement", pa.string()),
+        _required("feed", pa.string()),
+        _required("parameters", pa.string()),
+        _required("lat_deg", pa.float64()),
+        _required("lon_deg", pa.float64()),
+        pa.field("alt_m", pa.float64()),
+    ),
+    "refused_readings": (
+        _required("refusal_id", pa.string()),
+        _required("feed", pa.string()),
+        _required("result_time", _TIME),
+        _required("reason", pa.string()),
+        _required("why", pa.string()),
+        _required("payload", pa.string()),
+        pa.field("sensor_id", pa.string()),
+        pa.field("phenomenon_time", _TIME),
+    ),
     "events": (
         _required("event_id", pa.string()),
         _required("kind", pa.string()),
-        _required("clip_id", pa.string()),
+        pa.field("clip_id", pa.string()),
+        pa.field("window_id", pa.string()),
+        _required("sensor_ids", pa.list_(_required("element", pa.string()))),
         _required("outpost_id", pa.string()),
         _required("started_at", _TIME),
         _required("ended_at", _TIME),
         _required("peak_at", _TIME),
-        _required("peak_frame_index", pa.int64()),
+        pa.field("peak_frame_index", pa.int64()),
         *_FIX,
         _required("distance_m", pa.float64()),
         _required("bearing_deg", pa.float64()),
@@ -123,7 +160,7 @@ _FIELDS: Mapping[str, tuple[pa.Field, ...]] = {
         _required("count_high", pa.int64()),
         _required("in_view", pa.int64()),
         _required("confidence", pa.float64()),
-        _required("model_id", pa.string()),
+        pa.field("model_id", pa.string()),
         _required("rule_version", pa.string()),
         _required("evidence_keys", pa.list_(_required("element", pa.string()))),
         _required("review", pa.string()),
@@ -154,6 +191,8 @@ _GEOMETRY_TYPES: Mapping[str, tuple[str, ...]] = {
     "detections": ("Point",),
     "tracks": ("LineString", "Point"),
     "coverage": ("MultiPolygon", "Polygon"),
+    "readings": ("Point",),
+    "refused_readings": (),
     "events": ("Point",),
     "telemetry": ("Point",),
 }
@@ -322,6 +361,8 @@ def events_table(events: Sequence[Event]) -> pa.Table:
             "event_id": item.id,
             "kind": item.kind.value,
             "clip_id": item.clip_id,
+            "window_id": item.window,
+            "sensor_ids": list(item.sensor_ids),
             "outpost_id": item.outpost_id,
             "started_at": item.started_at,
             "ended_at": item.ended_at,
@@ -357,6 +398,8 @@ def events_from(table: pa.Table) -> list[Event]:
             id=row["event_id"],
             kind=EventKind(row["kind"]),
             clip_id=row["clip_id"],
+            window=row["window_id"],
+            sensor_ids=tuple(row["sensor_ids"]),
             outpost_id=row["outpost_id"],
             started_at=_utc(row["started_at"]),
             ended_at=_utc(row["ended_at"]),
@@ -377,6 +420,88 @@ def events_from(table: pa.Table) -> list[Event]:
             review=Review(row["review"]),
         )
         for row in _rows("events", table)
+    ]
+
+
+def readings_table(readings: Sequence[SensorReading]) -> pa.Table:
+    """Return readings as a table, one row each, in their order; the geometry is the sensor's place."""
+    rows = [
+        {
+            "reading_id": item.id,
+            "sensor_id": item.sensor_id,
+            "observed_property": item.kind,
+            "phenomenon_time": item.at,
+            "result_time": item.received_at,
+            "result": item.value,
+            "unit_of_measurement": item.unit,
+            "feed": item.feed,
+            "parameters": json.dumps(dict(item.details), sort_keys=True, ensure_ascii=False),
+            **_point_row(item.point),
+        }
+        for item in readings
+    ]
+    return _table("readings", rows, _points(rows))
+
+
+def readings_from(table: pa.Table) -> list[SensorReading]:
+    """Return the readings of a table in its order.
+
+    Raises:
+        UnsupportedFormat: the table has another schema.
+    """
+    return [
+        SensorReading(
+            id=row["reading_id"],
+            sensor_id=row["sensor_id"],
+            kind=row["observed_property"],
+            at=_utc(row["phenomenon_time"]),
+            received_at=_utc(row["result_time"]),
+            point=GeoPoint(row["lat_deg"], row["lon_deg"], row["alt_m"]),
+            value=row["result"],
+            unit=row["unit_of_measurement"],
+            feed=row["feed"],
+            details=json.loads(row["parameters"]),
+        )
+        for row in _rows("readings", table)
+    ]
+
+
+def refused_readings_table(refused: Sequence[RefusedReading]) -> pa.Table:
+    """Return refused readings as a table, one row each, in their order; none has a place."""
+    rows = [
+        {
+            "refusal_id": item.id,
+            "feed": item.feed,
+            "result_time": item.received_at,
+            "reason": item.reason,
+            "why": item.why,
+            "payload": item.payload,
+            "sensor_id": item.sensor_id,
+            "phenomenon_time": item.at,
+        }
+        for item in refused
+    ]
+    return _table("refused_readings", rows, _objects(None for _ in rows))
+
+
+def refused_readings_from(table: pa.Table) -> list[RefusedReading]:
+    """Return the refused readings of a table in its order.
+
+    Raises:
+        UnsupportedFormat: the table has another schema.
+    """
+    return [
+        RefusedReading(
+            id=row["refusal_id"],
+            feed=row["feed"],
+            received_at=_utc(row["result_time"]),
+            reason=row["reason"],
+            why=row["why"],
+            payload=row["payload"],
+            sensor_id=row["sensor_id"],
+            at=None if row["phenomenon_time"] is None else _utc(row["phenomenon_time"]),
+        )
+        for row in _rows("refused_readings", table)
     ]
 
 
@@ -496,6 +621,8 @@ def clip_from_json(data: Mapping[str, Any]) -> Clip:
         UnsupportedFormat: the data has another version, or a field is missing, unknown or wrong.
     """
     version = data.get("schema_version")
+    if version == 1:  # before sizes were kept: 0 stands for unknown
+        data, version = {**data, "size_bytes": 0}, CLIP_VERSION
     if version != CLIP_VERSION:
         raise UnsupportedFormat(
             f"clip {data.get('id')!r} has schema version {version!r}, expected {CLIP_VERSION}: "
@@ -534,8 +661,12 @@ def _column(field: pa.Field, rows: Sequence[_Row]) -> pa.Array:
     return pa.array(values, field.type)
 
 
-def _rows(name: str, table: pa.Table) -> list[_Row]:
-    """Return a table's rows without geometry, which repeats what the other columns say exactly."""
+def checked(name: str, table: pa.Table) -> pa.Table:
+    """Return a table as it is, if it has this Outwatch's columns and version.
+
+    Raises:
+        UnsupportedFormat: it has not.
+    """
     names = [field.name for field in _FIELDS[name]]
     missing = sorted({*names, "geometry"}.difference(table.column_names))
     found = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
@@ -544,7 +675,13 @@ def _rows(name: str, table: pa.Table) -> list[_Row]:
             f"{name} table: expected schema version {VERSIONS[name]}, found {found}; "
             f"missing columns: {', '.join(missing) or 'none'}"
         )
-    rows: list[_Row] = table.select(names).to_pylist()
+    return table
+
+
+def _rows(name: str, table: pa.Table) -> list[_Row]:
+    """Return a table's rows without geometry, which repeats what the other columns say exactly."""
+    names = [field.name for field in _FIELDS[name]]
+    rows: list[_Row] = checked(name, table).select(names).to_pylist()
     return rows
 
 

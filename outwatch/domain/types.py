@@ -148,7 +148,7 @@ class GroundFix:
     error_ellipse: ErrorEllipse | None
     error_radius_m: float | None
     """Radius of the circle that holds the true place with probability of at least 0.9."""
-    method: Literal["flat_ground", "dem", "none"]
+    method: Literal["flat_ground", "dem", "sensor", "none"]
     reason_if_none: str | None = None
 
 
@@ -291,6 +291,7 @@ class Clip:
     sha256: str
     completeness: Completeness
     file_name: str
+    size_bytes: int
     telemetry_format: str | None = None
     telemetry_missing: tuple[str, ...] = ()
     flags: tuple[str, ...] = ()
@@ -373,12 +374,14 @@ class Event:
 
     id: str
     kind: EventKind
-    clip_id: str
+    clip_id: str | None
+    """The clip that shows it; None where sensors report it."""
     outpost_id: str
     started_at: datetime
     ended_at: datetime
     peak_at: datetime
-    peak_frame_index: int
+    peak_frame_index: int | None
+    """None where there is no clip."""
     fix: GroundFix
     distance_m: float
     bearing_deg: float
@@ -391,10 +394,15 @@ class Event:
     in_view: int
     """All of the kind seen in the peak frame, whether or not they belong to the event."""
     confidence: float
-    model_id: str
+    model_id: str | None
+    """None where no model looked."""
     rule_version: str
     evidence_keys: tuple[str, ...] = ()
     review: Review = Review.UNREVIEWED
+    window: str | None = None
+    """The window of readings in which it starts; None where a clip shows it."""
+    sensor_ids: tuple[str, ...] = ()
+    """Every sensor that reports it, in order of its first trip."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -413,6 +421,10 @@ class Sensor:
     maximum: float | None = None
     trip_from: float | None = None
     """A value from here on is a trip; None for a sensor whose readings are never one."""
+    false_share: float = 0.5
+    """Share of its trips that are false alarms, as far as anyone knows; a half where nobody counted."""
+    aliases: tuple[str, ...] = ()
+    """Further ids by which feeds name it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,15 +6,18 @@ and how a person is told (``cli.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
 from outwatch.domain.types import Outcome
 from outwatch.pipeline import steps
+from outwatch.pipeline.sensor_events import publish_sensor_events
+from outwatch.pipeline.sensors import write_readings
 from outwatch.pipeline.wiring import Pipeline
 from storage.tables import WorkState
 
+SENSOR_STEPS = ("write_readings", "publish_sensor_events", "send_alerts")
 Watcher = Callable[[str, str, float | None], None]
 """Told the step, its subject, and for long steps the seconds of footage done so far."""
 
@@ -31,13 +34,25 @@ def run_open_work(pipeline: Pipeline, *, watch: Watcher | None = None) -> Report
     """Run every open step through to the alert; one failure never stops the rest."""
     report = Report()
     _attempt(report, "sweep", "", lambda: steps.sweep(pipeline))
-    for step in steps.STEPS:
+    _run_steps(pipeline, steps.STEPS, report, watch)
+    _attempt(report, "deliver_alerts", "", lambda: steps.deliver_alerts(pipeline))
+    return report
+
+
+def run_sensor_work(pipeline: Pipeline) -> Report:
+    """Run every open step from the inbox of readings to the alert; one failure never stops the rest."""
+    report = Report()
+    _run_steps(pipeline, SENSOR_STEPS, report, None)
+    _attempt(report, "deliver_alerts", "", lambda: steps.deliver_alerts(pipeline))
+    return report
+
+
+def _run_steps(pipeline: Pipeline, names: Sequence[str], report: Report, watch: Watcher | None) -> None:
+    for step in names:
         for subject in steps.open_subjects(pipeline, step):
             if watch is not None:
                 watch(step, subject, None)
             _attempt(report, step, subject, partial(_run, pipeline, step, subject, watch))
-    _attempt(report, "deliver_alerts", "", lambda: steps.deliver_alerts(pipeline))
-    return report
 
 
 def _attempt(report: Report, step: str, subject: str, act: Callable[[], Outcome]) -> None:
@@ -60,9 +75,14 @@ def reopen_failed(pipeline: Pipeline) -> int:
 
 
 def reopen_events(pipeline: Pipeline) -> int:
-    """Have the rules asked again of every detected clip, after places or thresholds changed."""
+    """Have the rules asked again of every clip and window, after places, sensors or thresholds changed."""
     asked = pipeline.ledger.work(step="publish_events", state=WorkState.DONE)
-    return sum(pipeline.ledger.reopen(work.step, work.subject) for work in asked)
+    windows = pipeline.ledger.work(step="write_readings", state=WorkState.DONE)
+    return sum(pipeline.ledger.reopen(work.step, work.subject) for work in asked) + sum(
+        pipeline.ledger.open_work("publish_sensor_events", work.subject)
+        or pipeline.ledger.reopen("publish_sensor_events", work.subject)
+        for work in windows
+    )
 
 
 def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> Outcome:
@@ -77,4 +97,8 @@ def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> 
         return steps.detect_clips(pipeline, subject, progress=progress)
     if step == "publish_events":
         return steps.publish_events(pipeline, subject)
+    if step == "write_readings":
+        return write_readings(pipeline, subject)
+    if step == "publish_sensor_events":
+        return publish_sensor_events(pipeline, subject)
     return steps.raise_alerts(pipeline, subject)

@@ -291,18 +291,29 @@ def build_feed(feed: FeedSettings) -> SensorFeed:
             ca_file=feed.ca_file,
             batch_max=feed.batch_max,
         )
-    if feed.type == "file":
-        from ingest.feeds.filedrop import FileDropFeed
+    if feed.type == "sensorthings":
+        from ingest.feeds.sensorthings import DatastreamMapping, SensorThingsFeed
 
-        return FileDropFeed(
+        return SensorThingsFeed(
             feed.name,
-            folder=feed.folder,
-            mapping=TopicMapping(**feed.mapping.model_dump()),
-            patterns=feed.patterns,
-            settle_s=feed.settle_s,
-            keep_in_place=feed.keep_in_place,
+            url=feed.url,
+            datastreams={
+                name: DatastreamMapping(**stream.model_dump()) for name, stream in feed.datastreams.items()
+            },
+            token=feed.token.get_secret_value(),
+            overlap_s=feed.overlap_s,
+            since=feed.since,
         )
-    raise ConfigInvalid("TODO sensorthings")
+    from ingest.feeds.filedrop import FileDropFeed
+
+    return FileDropFeed(
+        feed.name,
+        folder=feed.folder,
+        mapping=TopicMapping(**feed.mapping.model_dump()),
+        patterns=feed.patterns,
+        settle_s=feed.settle_s,
+        keep_in_place=feed.keep_in_place,
+    )
 
 
 def build_locator(settings: Settings) -> GroundLocator:
