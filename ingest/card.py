@@ -174,10 +174,9 @@ def _owner(path: str, kind: FileKind, videos: Mapping[str, list[str]]) -> str | 
 
 def _stem(path: str, kind: FileKind) -> str:
     """Return folder and name without ending, without regard to case."""
-    folded = PurePosixPath(f"/{path}").as_posix().casefold()
-    if kind is FileKind.SIDECAR:
-        return folded.removesuffix(MANIFEST_SUFFIX)
-    return str(PurePosixPath(folded).with_suffix(""))
+    folded = f"/{path}".casefold()
+    ending = MANIFEST_SUFFIX if kind is FileKind.SIDECAR else PurePosixPath(folded).suffix
+    return folded.removesuffix(ending)
 
 
 def _kind(file: CardFile, is_telemetry: Callable[[bytes], bool]) -> tuple[FileKind, str]:
