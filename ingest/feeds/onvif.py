@@ -18,6 +18,7 @@ from ingest.feeds.mapping import TopicMapping
 from ingest.feeds.measure import Problem
 from ingest.feeds.values import (
     Unreadable,
+    clean,
     details_of,
     named,
     names_in,
@@ -118,7 +119,7 @@ def _kind(topic: str) -> str:
     for part, kind in _KINDS:
         if any(part in level for level in levels):
             return kind
-    raise Unreadable(f"topic {topic[:200]!r} names no known kind: set kind in the mapping")
+    raise Unreadable(f"topic {clean(topic)!r} names no known kind: set kind in the mapping")
 
 
 def _bare(name: str) -> str:

@@ -21,6 +21,7 @@ from ingest.feeds.mapping import TopicMapping
 from ingest.feeds.measure import Problem, measured
 from ingest.feeds.values import (
     Unreadable,
+    clean,
     decode_json,
     decode_object,
     details_of,
@@ -166,9 +167,7 @@ def _read(
     data: bytes, *, topic: str, mapping: TopicMapping | None, record: Mapping[str, Any] | None = None
 ) -> Found:
     if mapping is None:
-        raise Unreadable(
-            f"no mapping matches topic {topic[:MAX_PAYLOAD_BYTES]!r}: declare one, or unsubscribe"
-        )
+        raise Unreadable(f"no mapping matches topic {clean(topic)!r}: declare one, or unsubscribe")
     if len(data) > MAX_PAYLOAD_BYTES:
         raise Unreadable(f"payload of {len(data)} bytes is larger than {MAX_PAYLOAD_BYTES}: it is no reading")
     if record is not None:

@@ -1,7 +1,7 @@
 """Readings polled from an OGC SensorThings server (OGC 18-088).
 
-Belongs here: the query, its pages, and how far they were read. Not here: what an Observation says
-(``payloads.py``).
+Belongs here: the query, and how far its answer was read. Not here: HTTP and paging
+(``sensorthings_server.py``), and what an Observation says (``payloads.py``).
 
 Observations are asked for in order of ``phenomenonTime`` and id, from a high-water mark less an overlap: a
 station on a weak link enters its readings late. The ids seen within the overlap are in the cursor, so that
@@ -16,39 +16,20 @@ import time
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from http import HTTPStatus
 from types import MappingProxyType
 from typing import Any
 
-import httpx
-import structlog
-
 from ingest.feeds.mapping import TopicMapping
 from ingest.feeds.payloads import feed_items
-from ingest.feeds.values import look_up
-from outwatch.domain.errors import AccessDenied, ConfigInvalid, FeedTimeout
+from ingest.feeds.sensorthings_server import SensorThingsServer
+from ingest.feeds.values import clean, look_up
 from outwatch.domain.ports import FeedBatch, FeedItem
 
-_MAX_PAGE_BYTES = 32 * 1024 * 1024
 _REMEMBERED = 5000
 """Ids in a cursor; beyond, a reading of the overlap comes again and is told apart downstream."""
 _EXPAND = "Datastream($select=@iot.id,name,unitOfMeasurement;$expand=ObservedProperty($select=name))"
-_FIRST_WAIT_S = 0.5
-_LONGEST_WAIT_S = 30.0
-_ANSWER_BYTES = 200
-_TRY_AGAIN = frozenset({HTTPStatus.REQUEST_TIMEOUT, HTTPStatus.TOO_EARLY, HTTPStatus.TOO_MANY_REQUESTS})
 _SENSOR = "{Datastream.name}"
 _KIND = "{Datastream.ObservedProperty.name}"
-
-log = structlog.get_logger(__name__)
-
-
-class _Busy(Exception):
-    """The server cannot answer now; told as ``FeedTimeout`` in the end."""
-
-    def __init__(self, why: str, *, wait_s: float = 0.0) -> None:
-        super().__init__(why)
-        self.wait_s = wait_s
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,19 +114,17 @@ class SensorThingsFeed:
             ConfigInvalid: the URL is not http(s) with a host, or holds credentials.
         """
         self._name = name
-        self._root = _checked_url(url)
+        self._server = SensorThingsServer(url, feed=name, token=token, timeout_s=timeout_s)
         self._datastreams = {
             key: what if isinstance(what, DatastreamMapping) else DatastreamMapping(**what)
             for key, what in datastreams.items()
         }
-        self._token = token
         self._page_size = page_size
         self._overlap = timedelta(seconds=overlap_s)
         self._since = since
-        self._timeout_s = timeout_s
 
     def __repr__(self) -> str:
-        return f"SensorThingsFeed({self._name!r}, {self._root.host!r})"
+        return f"SensorThingsFeed({self._name!r}, {self._server.origin!r})"
 
     @property
     def name(self) -> str:
@@ -162,20 +141,14 @@ class SensorThingsFeed:
         """
         deadline = time.monotonic() + for_s
         state = _State(cursor, since=self._since, overlap=self._overlap)
-        url: httpx.URL | None = self._query(state.start)
-        headers = {"Authorization": f"Bearer {self._token}"} if self._token else {}
-        # trust_env is off: proxies and .netrc passwords of the account must not leak into requests.
-        with httpx.Client(timeout=self._timeout_s, headers=headers, trust_env=False) as client:
-            while url is not None:
-                page = self._page(client, url, deadline=deadline)
-                batch = self._batch(page["value"], state)
-                if batch.items:
-                    yield batch
-                if time.monotonic() >= deadline:
-                    return
-                url = self._next(url, page.get("@iot.nextLink"))
+        for page in self._server.pages("Observations", self._query(state.start), deadline=deadline):
+            batch = self._batch(page, state)
+            if batch.items:
+                yield batch
+            if time.monotonic() >= deadline:
+                return
 
-    def _query(self, start: datetime | None) -> httpx.URL:
+    def _query(self, start: datetime | None) -> dict[str, str]:
         conditions = []
         if start is not None:
             conditions.append(f"phenomenonTime ge {start.astimezone(UTC):%Y-%m-%dT%H:%M:%S.%fZ}")
@@ -188,44 +161,26 @@ class SensorThingsFeed:
         }
         if conditions:
             parameters["$filter"] = " and ".join(conditions)
-        return self._root.copy_with(path=f"{self._root.path.rstrip('/')}/Observations", params=parameters)
-
-    def _next(self, url: httpx.URL, link: object) -> httpx.URL | None:
-        """Return the next page's address, which must be on the server that was declared."""
-        if link is None:
-            return None
-        try:
-            following = url.join(str(link))
-        except httpx.InvalidURL as error:
-            raise ConfigInvalid(f"feed {self._name!r}: the server's next link is no URL: {error}") from error
-        found, declared = _origin(following), _origin(self._root)
-        if found != declared:
-            raise ConfigInvalid(
-                f"feed {self._name!r}: the server at {declared} refers to {found} for its next page, which is "
-                "not followed: set url to what the server calls itself, or the server's root URL to that"
-            )
-        if following == url:
-            raise FeedTimeout(f"feed {self._name!r}: the server gives the same page again as its next")
-        return following
+        return parameters
 
     def _batch(self, records: list[Any], state: _State) -> FeedBatch:
         received_at = datetime.now(UTC)
         items: list[FeedItem] = []
-        page: dict[str, datetime] = {}
+        noted: dict[str, datetime] = {}
         for record in records:
-            identity = str(look_up(record, "@iot.id")) if isinstance(record, dict) else ""
+            identity = _identity(record)
             if identity in state.seen:
                 continue
             found = self._items(record, received_at=received_at)
             items += found
-            # A time ahead of ours must not carry the mark past readings that are still to come.
-            at = found[0].observation.at if found[0].observation else None
-            page[identity] = min(at or state.high_water or received_at, received_at)
-
+            if identity is not None:
+                # A time ahead of ours must not carry the mark past readings that are still to come.
+                at = found[0].observation.at if found[0].observation else None
+                noted[identity] = min(at or state.high_water or received_at, received_at)
         return FeedBatch(
             items=tuple(items),
-            cursor=state.cursor_after(page),
-            acknowledge=lambda: state.stored(page),
+            cursor=state.cursor_after(noted),
+            acknowledge=lambda: state.stored(noted),
         )
 
     def _items(self, record: Any, *, received_at: datetime) -> list[FeedItem]:
@@ -249,76 +204,11 @@ class SensorThingsFeed:
             unit=declared.unit or unit or None,
         )
 
-    def _page(self, client: httpx.Client, url: httpx.URL, *, deadline: float) -> dict[str, Any]:
-        """Return a page, asking again with growing waits; at least one try is made."""
-        wait_s = _FIRST_WAIT_S
-        while True:
-            try:
-                return self._answer(client, url)
-            except (httpx.TransportError, _Busy) as reason:
-                wait_s = max(wait_s, reason.wait_s if isinstance(reason, _Busy) else 0.0)
-                if time.monotonic() + wait_s >= deadline:
-                    raise FeedTimeout(
-                        f"SensorThings server {_origin(url)} of feed {self._name!r} did not answer: "
-                        f"{type(reason).__name__.strip('_')}: {reason}"
-                    ) from reason
-                log.warning("sensorthings_busy", feed=self._name, reason=str(reason), wait_s=wait_s)
-                time.sleep(wait_s)
-                wait_s = min(2 * wait_s, _LONGEST_WAIT_S)
 
-    def _answer(self, client: httpx.Client, url: httpx.URL) -> dict[str, Any]:
-        with client.stream("GET", url) as response:
-            self._judge(response)
-            body = bytearray()
-            for block in response.iter_bytes():
-                body += block
-                if len(body) > _MAX_PAGE_BYTES:
-                    raise ConfigInvalid(
-                        f"feed {self._name!r}: a page is larger than {_MAX_PAGE_BYTES} bytes: lower page_size"
-                    )
-        try:
-            page = json.loads(bytes(body))
-        except (ValueError, RecursionError) as error:
-            raise _Busy(f"its answer is not JSON: {error}") from error
-        if not isinstance(page, dict) or not isinstance(page.get("value"), list):
-            raise ConfigInvalid(
-                f"feed {self._name!r}: {_origin(url)}{url.path} answered no list of Observations: check url"
-            )
-        return page
-
-    def _judge(self, response: httpx.Response) -> None:
-        status = response.status_code
-        if response.is_success:
-            return
-        said = f"{status} {response.reason_phrase}"
-        if status in {HTTPStatus.UNAUTHORIZED, HTTPStatus.FORBIDDEN}:
-            raise AccessDenied(
-                f"SensorThings server {_origin(self._root)} of feed {self._name!r} answered {said}: check token"
-            )
-        if status in _TRY_AGAIN or response.is_server_error:
-            asked = response.headers.get("Retry-After", "")
-            raise _Busy(said, wait_s=float(asked) if re.fullmatch("[0-9]{1,6}", asked) else 0.0)
-        start = next(response.iter_raw(chunk_size=_ANSWER_BYTES), b"").decode(errors="replace")
-        raise ConfigInvalid(
-            f"SensorThings server {_origin(self._root)} of feed {self._name!r} answered {said} {start!r}: check url"
-        )
-
-
-def _checked_url(text: str) -> httpx.URL:
-    try:
-        url = httpx.URL(text)
-        host = url.host
-    except (httpx.InvalidURL, UnicodeError) as error:  # UnicodeError: a name that IDNA does not allow
-        raise ConfigInvalid(f"SensorThings URL cannot be read: {error}") from error
-    if url.scheme not in {"http", "https"} or not host:
-        raise ConfigInvalid(f"SensorThings URL must be http(s)://host/..., found scheme {url.scheme!r}")
-    if url.userinfo:
-        raise ConfigInvalid(f"SensorThings URL for {host} must not hold a user or password: use token")
-    return url
-
-
-def _origin(url: httpx.URL) -> str:
-    return f"{url.scheme}://{url.netloc.decode('ascii')}"
+def _identity(record: Any) -> str | None:
+    """Return an entity's id as text that any database takes, None where it has none."""
+    identity = look_up(record, "@iot.id") if isinstance(record, dict) else None
+    return clean(str(identity)) if isinstance(identity, str | int) else None
 
 
 def _condition(key: str) -> str:

@@ -136,6 +136,11 @@ def text_of(value: Any, *, name: str) -> str:
     return text
 
 
+def clean(text: str) -> str:
+    """Return the start of a text as one line that any database takes and that reads as it stands."""
+    return _UNSAFE.sub("\ufffd", text[:MAX_TEXT])
+
+
 def details_of(**found: Any) -> dict[str, str]:
     """Return those values that are there, as short text; lists are joined by commas."""
     shown = {}
@@ -147,7 +152,7 @@ def details_of(**found: Any) -> dict[str, str]:
         elif isinstance(value, float) and math.isfinite(value):
             shown[name] = f"{value:g}"
         elif isinstance(value, str | int) and value != "":
-            shown[name] = _UNSAFE.sub("\ufffd", str(value)[:MAX_TEXT])
+            shown[name] = clean(str(value))
     return shown
 
 
@@ -195,7 +200,7 @@ def required(record: Mapping[str, Any], path: str) -> Any:
 
 def names_in(record: Mapping[str, Any]) -> str:
     """Return the first names in a record, for a person who must find the right one."""
-    return _UNSAFE.sub("\ufffd", ", ".join(list(record)[:MAX_DEPTH])[:MAX_TEXT]) or "nothing"
+    return clean(", ".join(list(record)[:MAX_DEPTH])) or "nothing"
 
 
 def _iso_time(text: str, *, name: str, zone: str | None) -> datetime:
@@ -240,4 +245,4 @@ def _shown(value: Any) -> str:
         return f"a {'JSON object' if isinstance(value, dict) else 'list'} of {len(value)}"
     if isinstance(value, int) and abs(value) > MAX_VALUE:
         return f"an integer of {value.bit_length()} bits"  # its digits may be thousands
-    return _UNSAFE.sub("\ufffd", repr(value)[:MAX_TEXT])
+    return clean(repr(value))
