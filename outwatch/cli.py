@@ -10,7 +10,7 @@ import logging
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import structlog
 import typer
@@ -19,7 +19,7 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from outwatch import __version__
-from outwatch.commands import pull, telemetry
+from outwatch.commands import courier, pull, telemetry
 from outwatch.commands.shared import (
     AsJson,
     MountHeading,
@@ -233,6 +233,10 @@ def simulate(
     folder: Annotated[
         Path, typer.Option("--out", help="Where the clip, its telemetry and its truth go.")
     ] = Path(),
+    telemetry: Annotated[
+        Literal["srt", "klv"],
+        typer.Option(help="Subtitles beside an MP4, or MISB ST 0601 inside a transport stream."),
+    ] = "srt",
 ) -> None:
     """Render a thermal drone flight with its telemetry and exact ground truth, for drills and tests."""
     from outwatch.simulate import load_scenario
@@ -243,13 +247,17 @@ def simulate(
         with progress_bars() as bars:
             task = bars.add_task(f"rendering {chosen.name}", total=None)
             flight = render(
-                chosen, folder, progress=lambda done, total: bars.update(task, completed=done, total=total)
+                chosen,
+                folder,
+                telemetry_kind=telemetry,
+                progress=lambda done, total: bars.update(task, completed=done, total=total),
             )
     except OutwatchError as error:
         say(error)
         raise typer.Exit(1) from error
-    for path in (flight.video, flight.telemetry, flight.truth, flight.outposts):
-        out.print(path, highlight=False)
+    for path in dict.fromkeys((flight.video, flight.telemetry, flight.truth, flight.outposts, flight.dem)):
+        if path is not None:
+            out.print(path, highlight=False)
 
 
 @app.command()
@@ -386,6 +394,10 @@ def _show_failures(failures: list[Outcome]) -> None:
 
 app.command()(telemetry.telemetry)
 app.command()(pull.pull)
+app.command()(courier.upload)
+app.command()(courier.receive)
+app.command()(courier.serve)
+app.command()(courier.uploads)
 
 if __name__ == "__main__":
     app()
