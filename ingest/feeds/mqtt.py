@@ -16,7 +16,7 @@ from __future__ import annotations
 import ssl
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from itertools import chain
+from itertools import chain, count
 from pathlib import Path
 from typing import Any
 
@@ -117,7 +117,7 @@ class MqttFeed:
         """
         deadline = time.monotonic() + for_s
         stored = Stored.from_cursor(cursor, client_id=self._session.client_id, size=self._session.receive_max)
-        while True:
+        for losses in count():
             connection = self._connect(stored, deadline=deadline, known=cursor is not None)
             try:
                 yield from self._receive(connection, deadline=deadline)
@@ -126,11 +126,10 @@ class MqttFeed:
                 connection.close(timeout_s=self._timeout_s)
             if not lost:
                 return
-            if connection.taken_over:
-                raise FeedTimeout(
-                    f"another program connected to {self._session.address} as {self._session.client_id!r}: "
-                    "run one feed per client_id"
-                )
+            # Two programs with one client id throw each other out: without a wait they would do nothing else.
+            wait_s = min(_FIRST_WAIT_S * 2**losses, _LONGEST_WAIT_S, max(0.0, deadline - time.monotonic()))
+            log.warning("mqtt_connection_lost", feed=self._name, reason=connection.reason, wait_s=wait_s)
+            time.sleep(wait_s)
 
     def _connect(self, stored: Stored, *, deadline: float, known: bool) -> Connection:
         """Return an open connection; at least one try is made."""
@@ -140,7 +139,6 @@ class MqttFeed:
             try:
                 resumed = connection.open(timeout_s=self._timeout_s)
             except Away as reason:
-                connection.close(timeout_s=0)
                 if time.monotonic() + wait_s >= deadline:
                     raise FeedTimeout(
                         f"MQTT broker {self._session.address} of feed {self._name!r} did not answer: {reason}"

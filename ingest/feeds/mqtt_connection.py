@@ -33,7 +33,6 @@ _MAX_PACKET_BYTES = 16 * 1024 * 1024
 """A larger message is not even sent to us: it must fit into a small machine's memory."""
 _DENIED = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
 """Reason codes that no further try changes: version, client id, password, not authorised, banned, method."""
-_TAKEN_OVER = 0x8E
 _FAILED_FROM = 0x80
 _ENTRY = struct.Struct(">HI")
 _RETAINED_NEEDS_TIME = (
@@ -127,12 +126,13 @@ class Connection:
     def __init__(self, session: Session, stored: Stored) -> None:
         self.stored = stored
         self.lost = False
-        self.taken_over = False
         self._session = session
         self._received: deque[Message] = deque()
-        self._answer: Exception | bool | None = None
+        self._refusal: Away | AccessDenied | None = None
+        self._greeted = False
+        self._resumed = False
         self._subscribed = False
-        self._reason = "connection lost"
+        self.reason = "connection lost"
         self._client = Client(
             CallbackAPIVersion.VERSION2, client_id=session.client_id, protocol=MQTTv5, manual_ack=True
         )
@@ -157,33 +157,16 @@ class Connection:
             Away: the broker did not answer, or not now.
             AccessDenied: it refused us.
         """
-        self._client.connect_timeout = timeout_s
-        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
-        properties.SessionExpiryInterval = self._session.expiry_s
-        properties.ReceiveMaximum = self._session.receive_max
-        properties.MaximumPacketSize = _MAX_PACKET_BYTES
         try:
-            self._client.connect(
-                self._session.host,
-                self._session.port,
-                self._session.keepalive_s,
-                clean_start=False,
-                properties=properties,
-            )
-        except ssl.SSLCertVerificationError as error:
-            raise AccessDenied(
-                f"MQTT broker {self._session.address} is not the one expected: {error}; check ca_file, host"
-            ) from error
-        except OSError as error:
-            raise Away(f"{type(error).__name__}: {error}") from error
-        self._wait(lambda: self._answer is not None, timeout_s=timeout_s)
-        if isinstance(self._answer, Exception):
-            raise self._answer
-        resumed = bool(self._answer)
-        if not resumed:
-            self.stored.clear()
-        self._subscribe(timeout_s=timeout_s)
-        return resumed
+            self._greet(timeout_s=timeout_s)
+            if not self._resumed:
+                self.stored.clear()
+            self._subscribe(timeout_s=timeout_s)
+        except (Away, AccessDenied):
+            self.lost = True
+            self._client.disconnect()
+            raise
+        return self._resumed
 
     def loop(self, timeout_s: float) -> None:
         """Read what has come, or wait for it; write what could not be written before."""
@@ -213,6 +196,29 @@ class Connection:
             self.loop(0.1)
         self.lost = True
 
+    def _greet(self, *, timeout_s: float) -> None:
+        """Connect to the session and wait for the broker's answer."""
+        self._client.connect_timeout = timeout_s
+        properties = Properties(PacketTypes.CONNECT)  # type: ignore[no-untyped-call]
+        properties.SessionExpiryInterval = self._session.expiry_s
+        properties.ReceiveMaximum = self._session.receive_max
+        properties.MaximumPacketSize = _MAX_PACKET_BYTES
+        try:
+            self._client.connect(
+                self._session.host,
+                self._session.port,
+                self._session.keepalive_s,
+                clean_start=False,
+                properties=properties,
+            )
+        except ssl.SSLCertVerificationError as error:
+            raise AccessDenied(
+                f"MQTT broker {self._session.address} is not the one expected: {error}; check ca_file, host"
+            ) from error
+        except OSError as error:
+            raise Away(f"{type(error).__name__}: {error}") from error
+        self._wait(lambda: self._greeted, timeout_s=timeout_s)
+
     def _await_acknowledged(self, *, timeout_s: float) -> None:
         """Wait until the broker has read our acknowledgements: it answers in order, so any answer will do.
 
@@ -229,30 +235,31 @@ class Connection:
         options = SubscribeOptions(qos=1, retainHandling=SubscribeOptions.RETAIN_SEND_IF_NEW_SUB)
         self._client.subscribe([(filter_, options) for filter_ in self._session.router.subscriptions()])
         self._wait(lambda: self._subscribed, timeout_s=timeout_s)
-        if isinstance(self._answer, Exception):
-            raise self._answer
 
     def _wait(self, done: Callable[[], bool], *, timeout_s: float) -> None:
         deadline = time.monotonic() + timeout_s
-        while not done():
+        while not done() and self._refusal is None:
             if self.lost:
-                raise self._answer if isinstance(self._answer, Exception) else Away(self._reason)
+                raise Away(self.reason)
             if time.monotonic() >= deadline:
                 raise Away(f"no answer in {timeout_s:g} s")
             self.loop(min(0.1, timeout_s))
+        if self._refusal is not None:
+            raise self._refusal
 
     def _on_connect(
         self, _client: Client, _data: object, flags: ConnectFlags, code: ReasonCode, _more: Properties | None
     ) -> None:
         if code.value in _DENIED:
-            self._answer = AccessDenied(
+            self._refusal = AccessDenied(
                 f"MQTT broker {self._session.address} refused client {self._session.client_id!r} "
                 f"as user {self._session.username!r}: {code}; check username, password and rights"
             )
         elif code.value >= _FAILED_FROM:
-            self._answer = Away(str(code))
+            self._refusal = Away(str(code))
         else:
-            self._answer = flags.session_present
+            self._resumed = flags.session_present
+            self._greeted = True
 
     def _on_subscribe(
         self, _client: Client, _data: object, _mid: int, codes: list[ReasonCode], _more: Properties | None
@@ -264,7 +271,7 @@ class Connection:
             if code.value >= _FAILED_FROM
         ]
         if refused:
-            self._answer = AccessDenied(
+            self._refusal = AccessDenied(
                 f"MQTT broker {self._session.address} refused user {self._session.username!r} the topics "
                 f"{', '.join(refused)}: let the broker's access list allow reading them"
             )
@@ -278,9 +285,8 @@ class Connection:
         code: ReasonCode,
         _more: Properties | None,
     ) -> None:
-        self._reason = str(code)
+        self.reason = str(code)
         self.lost = True
-        self.taken_over = code.value == _TAKEN_OVER
 
     def _on_message(self, client: Client, _data: object, message: MQTTMessage) -> None:
         try:

@@ -43,6 +43,7 @@ class Broker:
     process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> Broker:
+        """Start it on its port and return when it listens."""
         if not self.port:
             with socket.create_server(("127.0.0.1", 0)) as free:
                 self.port = int(free.getsockname()[1])
@@ -72,10 +73,12 @@ class Broker:
             self.process = None
 
     def feed(self, *topics: TopicMapping, **options: Any) -> MqttFeed:
+        """Return a feed from it."""
         defaults: dict[str, Any] = {"port": self.port, "client_id": "outwatch"}
         return MqttFeed("gates", host="127.0.0.1", topics=topics or (MOTION,), **{**defaults, **options})
 
     def send(self, *messages: tuple[str, str | bytes], qos: int = 1, retain: bool = False) -> None:
+        """Publish, and return when the broker has all."""
         publish.multiple(
             [{"topic": topic, "payload": data, "qos": qos, "retain": retain} for topic, data in messages],
             hostname="127.0.0.1",
@@ -233,36 +236,32 @@ def test_messages_of_quality_0_are_taken(broker: Broker) -> None:
 
 
 def test_topics_that_may_not_be_read_are_named(broker: Broker) -> None:
-    """An access list that forbids a topic is a refusal, not silence."""
+    """A broker that refuses a subscription is a refusal for a person, not silence."""
+    plugin = next(Path("/usr/lib").glob("*/mosquitto_dynamic_security.so"), None)
+    if plugin is None:
+        pytest.skip(
+            "Mosquitto's dynamic security plugin is not installed: its plain ACL files refuse silently"
+        )
+    rights = {
+        "publishClientSend": True,
+        "publishClientReceive": True,
+        "subscribe": False,
+        "unsubscribe": True,
+    }
+    (broker.folder / "rights.json").write_text(json.dumps({"defaultACLAccess": rights}))
     broker.stop()
-    (broker.folder / "acl").write_text("topic read open/#\n")
-    broker.extra = f"acl_file {broker.folder}/acl"
+    broker.extra = f"plugin {plugin}\nplugin_opt_config_file {broker.folder}/rights.json"
     broker.start()
-    secret = TopicMapping(filter="secret/#", sensor="x", kind="y")
-    try:
-        listen(broker.feed(secret), for_s=0.3)
-    except AccessDenied as refusal:
-        assert "secret/#" in str(refusal)
-    else:
-        pytest.skip("this Mosquitto grants subscriptions that its access list forbids")
+    with pytest.raises(AccessDenied, match=r"sites/\+/motion"):
+        listen(broker.feed(), for_s=0.3)
 
 
-def test_two_feeds_with_one_client_id_do_not_fight(broker: Broker) -> None:
-    """The first is told that another took its place; the second goes on."""
-    first = broker.feed().batches(None, for_s=5)
-    broker.send(("sites/a/motion", "0"))
-    listen(broker.feed(), for_s=0.1)
-    broker.send(("sites/a/motion", "1"))
-    next(first)
-    second = threading.Thread(target=listen, args=(broker.feed(),), kwargs={"for_s": 1.0})
-    second.start()
-    with pytest.raises(FeedTimeout, match="one feed per client_id"):
-        list(first)
-    second.join()
-
-
+@pytest.mark.filterwarnings("ignore:Exception ignored in. .ssl:pytest.PytestUnraisableExceptionWarning")
 def test_tls_asks_for_the_certificate_that_was_declared(broker: Broker) -> None:
-    """A broker whose certificate the CA file vouches for is read; any other is refused."""
+    """A broker whose certificate the CA file vouches for is read; any other is refused.
+
+    The client library leaves it to the collector to close a socket whose handshake failed: hence the filter.
+    """
     _certify(broker.folder)
     broker.stop()
     broker.extra = f"certfile {broker.folder}/good.pem\nkeyfile {broker.folder}/good.key"
