@@ -58,6 +58,14 @@ class Limits:
     """Longest time without a word from the child."""
 
 
+class RefusedError(Exception):
+    """The file is refused; ``kind`` is ``corrupt`` or ``unsupported``."""
+
+    def __init__(self, kind: str, reason: str) -> None:
+        super().__init__(reason)
+        self.kind = kind
+
+
 def confine(limits: Limits, *, parent_pid: int) -> tuple[str, ...]:
     """Give up, for the rest of this process, what decoding does not need; return what took hold.
 

@@ -14,12 +14,13 @@ import os
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from fractions import Fraction
-from typing import IO, Any, cast
+from typing import IO, Any
 
 import av
 from av.stream import Disposition
 
-from ingest.confinement import MAX_KLV_BYTES, MAX_KLV_PACKETS, Limits
+from ingest.confinement import MAX_KLV_BYTES, MAX_KLV_PACKETS, Limits, RefusedError
+from ingest.still import PHOTO_CODECS, PHOTO_FORMATS, decode_still, photo_format
 from outwatch.domain.misb import UAS_KEY
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
@@ -29,15 +30,6 @@ CODECS = frozenset(
     | {"vp8", "vp9", "av1", "libdav1d", "prores"}
 )
 """Decoders, by FFmpeg's names: what cameras write, and what footage is commonly converted to."""
-PHOTO_FORMATS = {
-    b"\xff\xd8\xff": "jpeg_pipe",
-    b"\x89PNG\r\n\x1a\n": "png_pipe",
-    b"II*\x00": "tiff_pipe",
-    b"MM\x00*": "tiff_pipe",
-}
-"""What opens a still picture, by its first bytes. Each reads the one file it is given: ``image2``, which
-takes patterns of file names, must never be among them."""
-PHOTO_CODECS = frozenset({"mjpeg", "png", "tiff"})
 ERROR_DETECTION = {"hevc": "explode", "mjpeg": "explode"}
 """Codecs that conceal damage without a mark unless they are told to fail; the others mark the frame."""
 MAX_STREAMS = 32
@@ -54,14 +46,6 @@ MAX_GAPS = 1000
 GAP_MIN_S, GAP_INTERVALS = 0.5, 3.0
 """A hole in the timestamps is longer than both: cameras drop single frames, and thermal ones hold
 the picture for about 0.2 s while their shutter recalibrates."""
-
-
-class RefusedError(Exception):
-    """The file is refused; ``kind`` is ``corrupt`` or ``unsupported``."""
-
-    def __init__(self, kind: str, reason: str) -> None:
-        super().__init__(reason)
-        self.kind = kind
 
 
 @dataclass(slots=True)
@@ -119,7 +103,7 @@ def open_video(
     """
     head = file.read(_HEAD_BYTES)
     file.seek(0)
-    form = _photo_format(head) if photo else None
+    form = photo_format(head) if photo else None
     codecs = PHOTO_CODECS if photo else CODECS
     try:
         container = av.open(
@@ -170,7 +154,8 @@ def decode(
 ) -> Iterator[Decoded]:
     """Yield every frame that can be decoded, in order; what cannot be is counted in ``tally``."""
     if is_photo(container):
-        yield from _decode_photo(container, stream, tally=tally, limits=limits, beat=beat)
+        beat()
+        yield from _decode_photo(container, stream, tally=tally, limits=limits)
         return
     first: Fraction | None = None
     interval_s = 1 / rate_hz(stream)
@@ -202,39 +187,17 @@ def rate_hz(stream: av.VideoStream) -> float:
 
 
 def _decode_photo(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    *,
-    tally: Tally,
-    limits: Limits,
-    beat: Callable[[], None],
+    container: av.container.InputContainer, stream: av.VideoStream, *, tally: Tally, limits: Limits
 ) -> Iterator[Decoded]:
-    """Yield the first picture, marked where only a decoder that conceals damage can read it.
-
-    Cameras append previews of other sizes behind it, which are no frames of the clip.
-    """
-    beat()
-    codec = stream.codec_context.name
     packet = next(container.demux(stream), None)
-    # Half a JPEG shows half a scene; PNG and TIFF give nothing to see, or black without a word.
-    for corrupt in (False, True) if codec == "mjpeg" else (False,):
-        context = cast("av.VideoCodecContext", av.CodecContext.create(codec, "r"))
-        context.options = {
-            "max_pixels": str(limits.max_pixels),
-            "err_detect": "ignore_err" if corrupt else "explode",
-        }
-        try:
-            frames = context.decode(packet)
-        except MemoryError:
-            raise
-        except av.FFmpegError:
-            continue
-        for frame in frames[:1]:
-            _check_size(frame.width, frame.height, max_pixels=limits.max_pixels)
-            tally.frames_read, tally.marked = 1, int(corrupt)
-            yield Decoded(0, 0.0, corrupt, frame)
-            return
-    tally.lost += 1
+    found = decode_still(stream.codec_context.name, packet, max_pixels=limits.max_pixels)
+    if found is None:
+        tally.lost += 1
+        return
+    frame, corrupt = found
+    _check_size(frame.width, frame.height, max_pixels=limits.max_pixels)
+    tally.frames_read, tally.marked = 1, int(corrupt)
+    yield Decoded(0, 0.0, corrupt, frame)
 
 
 def _frames(
@@ -331,13 +294,6 @@ def _keep_subtitle(packet: av.Packet[Any], *, tally: Tally) -> None:
     start_s = float(packet.pts * packet.time_base)
     duration_s = float((packet.duration or 0) * packet.time_base)
     tally.subtitles.append((start_s, duration_s, data.decode("utf-8", errors="replace")))
-
-
-def _photo_format(head: bytes) -> str:
-    found = next((form for magic, form in PHOTO_FORMATS.items() if head.startswith(magic)), None)
-    if found is None:
-        raise RefusedError("unsupported", "is not a JPEG, PNG or TIFF picture: hand in the original photo")
-    return found
 
 
 def _metadata(container: av.container.InputContainer) -> list[Any]:

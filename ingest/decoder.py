@@ -29,11 +29,12 @@ from ingest.confinement import (
     REFUSAL,
     REPORT,
     Limits,
+    RefusedError,
     confine,
     heartbeat,
     send,
 )
-from ingest.container import Decoded, RefusedError, Tally, decode, is_photo, open_video, rate_hz
+from ingest.container import Decoded, Tally, decode, is_photo, open_video, rate_hz
 
 DECLARING = ("mov", "matroska", "avi")
 """Containers whose header states a duration; of the others FFmpeg guesses one."""
