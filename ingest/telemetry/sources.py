@@ -9,27 +9,37 @@ from pathlib import Path
 from zoneinfo import ZoneInfo
 
 from ingest.confinement import Limits
+from ingest.telemetry.ardupilot_dataflash import ArduPilotDataFlash
+from ingest.telemetry.confined import read_confined
+from ingest.telemetry.csv_log import CsvLog
+from ingest.telemetry.dji_srt import DjiSrt
+from ingest.telemetry.gpx import Gpx
+from ingest.telemetry.kml import Kml
+from ingest.telemetry.log_reader import READERS
+from ingest.telemetry.mavlink_tlog import MavlinkTlog
+from ingest.telemetry.misb_klv import MisbKlv
+from ingest.telemetry.photo import Photo
+from ingest.telemetry.px4_ulog import Px4ULog
 from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.ports import TelemetrySource
 from outwatch.domain.types import Telemetry
 
 HEAD_BYTES = 65_536
 """What a format is told by."""
-import importlib
-
-
-def _load(module, name):
-    try:
-        return getattr(importlib.import_module(module), name)
-    except (ImportError, AttributeError):
-        return None
-
-
-_ALL = [('ingest.telemetry.misb_klv','MisbKlv'),('ingest.telemetry.px4_ulog','Px4ULog'),('ingest.telemetry.ardupilot_dataflash','ArduPilotDataFlash'),('ingest.telemetry.photo','Photo'),('ingest.telemetry.gpx','Gpx'),('ingest.telemetry.kml','Kml'),('ingest.telemetry.dji_srt','DjiSrt'),('ingest.telemetry.mavlink_tlog','MavlinkTlog'),('ingest.telemetry.csv_log','CsvLog')]
-SOURCES = tuple(c() for c in (_load(*x) for x in _ALL) if c)
+SOURCES: tuple[TelemetrySource, ...] = (
+    MisbKlv(),
+    Px4ULog(),
+    ArduPilotDataFlash(),
+    Photo(),
+    Gpx(),
+    Kml(),
+    DjiSrt(),
+    MavlinkTlog(),
+    CsvLog(),
+)
 """Those with a signature first, those told by the look of their text or records last."""
-CONFINED = frozenset({"px4_ulog", "ardupilot_dataflash", "mavlink_tlog", "gpx"})
-"""Read by other people's parsers, which may loop, eat memory or crash: these run in a confined child."""
+CONFINED = frozenset(READERS)
+"""Binary logs, read in the confined child: other people's parsers may loop, eat memory or crash."""
 
 
 def recognise(head: bytes) -> TelemetrySource | None:
@@ -60,6 +70,5 @@ def read_telemetry(content: Path | bytes, *, zone: ZoneInfo, limits: Limits) -> 
             f"{', '.join(each.format for each in SOURCES)}; hand in the log as the aircraft wrote it"
         )
     if source.format in CONFINED:
-        from ingest.telemetry.confined import read_confined
         return read_confined(data, format=source.format, zone=zone, limits=limits)
     return source.read(data, zone=zone)

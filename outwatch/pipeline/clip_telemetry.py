@@ -14,10 +14,12 @@ from functools import cached_property
 from pathlib import Path
 from zoneinfo import ZoneInfo
 
-
 from ingest.align import fit_to_clip
+from ingest.clockfit import LogFit, fit_log
 from ingest.motion import MotionTrack, read_motion
 from ingest.sandbox import Limits
+from ingest.telemetry.misb_klv import read_packets
+from ingest.telemetry.mount import apply_mount
 from ingest.telemetry.sources import read_telemetry
 from ingest.video import ProbedVideo
 from outwatch.domain.errors import OutwatchError, PermanentError, TelemetryInvalid
@@ -92,8 +94,7 @@ class Search:
         return found
 
     def _inside(self) -> Iterator[Callable[[], Telemetry]]:
-        from ingest.telemetry.misb_klv import read_packets
-        if getattr(self.video,"klv",None):
+        if self.video.klv:
             yield lambda: read_packets(self.video.klv)
         subtitles = self.video.subtitles
         if subtitles is not None:
@@ -109,7 +110,6 @@ class Search:
                 telemetry, duration_s=self.video.recorded_s, started_hint=self.video.created_at
             )
         if self.mount is not None:
-            from ingest.telemetry.mount import apply_mount
             telemetry = apply_mount(telemetry, self.mount)
         return Fitted(telemetry, source, flags)
 
@@ -121,7 +121,6 @@ class Search:
         return replace(fit.telemetry, clock_uncertainty_s=fit.uncertainty_s), fit.flags
 
     def _fit_by(self, telemetry: Telemetry, *, motion: MotionTrack | None) -> LogFit:
-        from ingest.clockfit import fit_log
         return fit_log(
             telemetry,
             started_hint=self.video.created_at,
