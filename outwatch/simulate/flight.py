@@ -7,13 +7,17 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from datetime import timedelta
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import structlog
 
 from outwatch.domain.errors import ConfigInvalid
+from outwatch.domain.types import TelemetrySample
 from outwatch.simulate.actors import Actor, actors_of
+from outwatch.simulate.klv import encode_packet, write_ts
 from outwatch.simulate.path import FlightPath, Reporter
 from outwatch.simulate.render import Renderer, Thermal
 from outwatch.simulate.scenario import Scenario
@@ -33,6 +37,10 @@ from outwatch.simulate.write import open_video, outposts_geojson, srt_block, wri
 _PAINTED_M = 450.0
 """Ground farther from the camera is the mirror image of nearer ground: it is a few pixels high."""
 _MARGIN_M = 10.0
+_LEAN_DEG = (-4.0, 2.5)
+"""Pitch and roll of the airframe: a multirotor leans into the wind while its gimbal stays as it was told."""
+TelemetryKind = Literal["srt", "klv"]
+"""Subtitles beside an MP4 as DJI aircraft write, or MISB ST 0601 inside a transport stream."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,6 +51,7 @@ class SimulatedFlight:
 
     video: Path
     telemetry: Path
+    """The subtitles; the video itself where it carries its telemetry."""
     truth: Path
     outposts: Path
     dem: Path | None
@@ -52,15 +61,22 @@ class SimulatedFlight:
 
 
 def simulate(
-    scenario: Scenario, out_dir: Path, *, progress: Callable[[int, int], None] | None = None
+    scenario: Scenario,
+    out_dir: Path,
+    *,
+    telemetry_kind: TelemetryKind = "srt",
+    progress: Callable[[int, int], None] | None = None,
 ) -> SimulatedFlight:
     """Render a scenario to ``<name>.mp4``, ``.SRT``, ``.truth.json`` and ``outposts.geojson``.
 
-    Invented relief is written to ``<name>.dem.tif``. The same scenario gives the same bytes.
+    With KLV telemetry ``<name>.ts`` takes the place of the first two. Invented relief is written to
+    ``<name>.dem.tif``, as is flat ground under a flight with KLV, which tells heights above the sea only.
+    The same scenario gives the same bytes.
 
     Args:
         scenario: the flight.
         out_dir: folder for the files; made where missing.
+        telemetry_kind: how the aircraft reports its camera's pose.
         progress: called with frames done and frames in all.
 
     Raises:
@@ -74,28 +90,29 @@ def simulate(
     _check_ground(scenario, surface=surface, poses=poses, actors=actors)
     renderer = _renderer(scenario, surface=surface, poses=poses, actors=actors)
     out_dir.mkdir(parents=True, exist_ok=True)
-    video, telemetry, truth = (
-        out_dir / f"{scenario.name}{suffix}" for suffix in (".mp4", ".SRT", ".truth.json")
-    )
+    video, truth = (out_dir / f"{scenario.name}{suffix}" for suffix in (".mp4", ".truth.json"))
     every = max(1, round(TRUTH_INTERVAL_S * scenario.fps))
-    blocks, frames = [], []
+    told, frames = [], []
     with open_video(video, scenario=scenario) as write:
         for index, pose in enumerate(poses):
             time_s = float(times_s[index])
             image, seen = renderer.frame(view_of(scenario, pose), index=index, time_s=time_s)
             write(image)
             reported = _as_written(reporter.report(pose))
-            blocks.append(srt_block(index, reported, scenario=scenario, site=site))
+            told.append(reported)
             if index % every == 0:
                 frames.append(TruthFrame(index, time_s, pose, reported, tuple(seen)))
             if progress is not None:
                 progress(index + 1, len(poses))
-    telemetry.write_text("\n".join(blocks), encoding="utf-8")
+    report = _with_klv if telemetry_kind == "klv" else _with_subtitles
+    video, telemetry = report(video, told, scenario=scenario, site=site)
     events = derive_events(scenario, frames=frames, site=site, rules=TruthRules())
     write_json(truth, truth_json(scenario, frames=frames, events=events, site=site))
     outposts = out_dir / "outposts.geojson"
     write_json(outposts, outposts_geojson(scenario, site))
     dem = scenario.terrain.dem
+    if dem is None and telemetry_kind == "klv" and isinstance(surface, FlatSurface):
+        surface = invent_relief(relief_m=0.0, scale_m=scenario.terrain.relief_scale_m, seed=scenario.seed)
     if dem is None and isinstance(surface, GridSurface):
         dem = out_dir / f"{scenario.name}.dem.tif"
         write_dem(dem, site=site, surface=surface)
@@ -117,6 +134,42 @@ def _as_written(pose: Pose) -> Pose:
         heading_deg=round(pose.heading_deg, 1) % 360,
         pitch_deg=round(pose.pitch_deg, 1),
         roll_deg=round(pose.roll_deg, 1),
+    )
+
+
+def _with_subtitles(video: Path, poses: list[Pose], *, scenario: Scenario, site: Site) -> tuple[Path, Path]:
+    """Write poses beside a video; return it and its telemetry."""
+    telemetry = video.with_suffix(".SRT")
+    blocks = (srt_block(index, pose, scenario=scenario, site=site) for index, pose in enumerate(poses))
+    telemetry.write_text("\n".join(blocks), encoding="utf-8")
+    return video, telemetry
+
+
+def _with_klv(video: Path, poses: list[Pose], *, scenario: Scenario, site: Site) -> tuple[Path, Path]:
+    """Put a video into a transport stream with its poses; return that, which is its own telemetry."""
+    samples = (
+        _sample(pose, offset_s=index / scenario.fps, scenario=scenario, site=site)
+        for index, pose in enumerate(poses)
+    )
+    stream = video.with_suffix(".ts")
+    write_ts(video, ((sample.offset_s, encode_packet(sample)) for sample in samples), out=stream)
+    video.unlink()
+    return stream, stream
+
+
+def _sample(pose: Pose, *, offset_s: float, scenario: Scenario, site: Site) -> TelemetrySample:
+    return TelemetrySample(
+        offset_s=offset_s,
+        at=scenario.start_utc + timedelta(seconds=offset_s),
+        point=site.to_geo(pose.east_m, pose.north_m, pose.up_m),
+        height_agl_m=pose.up_m,
+        heading_deg=pose.heading_deg,
+        pitch_deg=pose.pitch_deg,
+        roll_deg=pose.roll_deg,
+        hfov_deg=scenario.camera.hfov_deg,
+        airframe_heading_deg=pose.heading_deg,
+        airframe_pitch_deg=_LEAN_DEG[0],
+        airframe_roll_deg=_LEAN_DEG[1],
     )
 
 
