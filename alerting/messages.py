@@ -11,6 +11,7 @@ mark, so that no viewer reorders "10 to 16" into "16 to 10".
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Literal, NamedTuple
@@ -122,22 +123,79 @@ _THINGS = {
     "en": {
         EventKind.GATHERING_NEAR_OUTPOST: _Noun("person", "people"),
         EventKind.VEHICLE_NEAR_OUTPOST: _Noun("vehicle", "vehicles"),
+        EventKind.SENSOR_TRIP: _Noun("sensor", "sensors"),
     },
     "ur": {
         EventKind.GATHERING_NEAR_OUTPOST: _Noun("شخص", "افراد"),
         EventKind.VEHICLE_NEAR_OUTPOST: _Noun("گاڑی", "گاڑیاں"),
+        EventKind.SENSOR_TRIP: _Noun("سینسر", "سینسر"),
     },
 }
 _INNOCENT = {
     "en": {
         EventKind.GATHERING_NEAR_OUTPOST: "a funeral, a jirga or the school run",
         EventKind.VEHICLE_NEAR_OUTPOST: "a resident, a delivery or a patrol",
+        EventKind.SENSOR_TRIP: "an animal, the wind or a resident",
     },
     "ur": {
         EventKind.GATHERING_NEAR_OUTPOST: "جنازہ، جرگہ یا سکول آتے جاتے بچے",
         EventKind.VEHICLE_NEAR_OUTPOST: "کوئی مقامی رہائشی، سامان کی ترسیل یا گشت کی گاڑی",
+        EventKind.SENSOR_TRIP: "کوئی جانور، ہوا یا کوئی مقامی رہائشی",
     },
 }
+MAX_SENSORS_NAMED = 6
+"""More names than this no one reads; the event and its evidence have all."""
+
+
+class _Source(NamedTuple):
+    """What an event was told by: how it is called where it is old, and what its times come from."""
+
+    old_en: str
+    old_ur: str
+    may_be_old_en: str
+    may_be_old_ur: str
+    time_en: str
+    time_ur: str
+    clock_en: str
+    clock_ur: str
+    taken_en: str
+    taken_ur: str
+    advice_en: str
+    advice_ur: str
+
+
+_FOOTAGE = _Source(
+    old_en="OLD FOOTAGE: captured {age} ago.",
+    old_ur="پرانی فوٹیج: {age} پہلے کی ریکارڈنگ۔",
+    may_be_old_en="This may be old footage.",
+    may_be_old_ur="یہ پرانی فوٹیج ہو سکتی ہے۔",
+    time_en="capture time",
+    time_ur="ریکارڈنگ کا وقت",
+    clock_en="it comes from the file",
+    clock_ur="یہ فائل سے لیا گیا ہے",
+    taken_en="the footage captured",
+    taken_ur="فوٹیج",
+    advice_en="look at the still",
+    advice_ur="تصویر دیکھیں",
+)
+_READINGS = _Source(
+    old_en="OLD READINGS: measured {age} ago.",
+    old_ur="پرانی ریڈنگ: {age} پہلے کی پیمائش۔",
+    may_be_old_en="These may be old readings.",
+    may_be_old_ur="یہ پرانی ریڈنگ ہو سکتی ہے۔",
+    time_en="measured time",
+    time_ur="پیمائش کا وقت",
+    clock_en="it comes from the sensors",
+    clock_ur="یہ سینسر سے لیا گیا ہے",
+    taken_en="the readings taken",
+    taken_ur="ریڈنگ",
+    advice_en="call the place or have someone look",
+    advice_ur="اس مقام سے رابطہ کریں یا کسی کو دیکھنے بھیجیں",
+)
+
+
+def _source(kind: EventKind) -> _Source:
+    return _READINGS if kind is EventKind.SENSOR_TRIP else _FOOTAGE
 
 
 def age_in_words(age: timedelta, *, language: Language) -> str:
@@ -169,21 +227,23 @@ def text_subject(event: Event, *, outpost: Outpost, priority: Priority, age: Age
     """Return the one line a control room sees first; footage that is not surely live shows it there."""
     subject = f"[{priority}] {_what_en(event)} near {outpost.name}"
     if age.verdict == "old":
-        return f"{subject}, captured {age_in_words(age.since, language='en')} ago"
-    doubt = {"live": "", "perhaps old": ", capture time uncertain", "ahead": ", capture time unknown"}
+        taken = "measured" if event.kind is EventKind.SENSOR_TRIP else "captured"
+        return f"{subject}, {taken} {age_in_words(age.since, language='en')} ago"
+    time = _source(event.kind).time_en
+    doubt = {"live": "", "perhaps old": f", {time} uncertain", "ahead": f", {time} unknown"}
     return subject + doubt[age.verdict]
 
 
 def text_en(event: Event, *, outpost: Outpost, age: Age, zone: ZoneInfo) -> str:
     """Return the whole message in English, one fact a line."""
     lines = [
-        *_warnings_en(age),
-        f"{_what_en(event)} near {outpost.name} ({_PLACES['en'][outpost.kind]}){_in_view_en(event)}.",
+        *_warnings_en(age, source=_source(event.kind)),
+        f"{_what_en(event)} near {outpost.name} ({_PLACES['en'][outpost.kind]}){_beside_en(event)}.",
         f"Where: {_where_en(event, outpost=outpost)}",
         f"When: {_when(event, zone=zone, language='en')}{_ago_en(age)}.",
         f"How sure: {_certainty_en(event, outpost=outpost)}",
         f"No person has checked this yet. It may be innocent: {_INNOCENT['en'][event.kind]}.",
-        "What to do: look at the still, then answer: confirmed or false.",
+        f"What to do: {_source(event.kind).advice_en}, then answer: confirmed or false.",
     ]
     return "\n".join(lines)
 
@@ -192,13 +252,13 @@ def text_ur(event: Event, *, outpost: Outpost, age: Age, zone: ZoneInfo) -> str:
     """Return the whole message in Urdu, line for line the English one."""
     place = f"{_auto(outpost.name_ur)} ({_PLACES['ur'][outpost.kind]})"
     lines = [
-        *_warnings_ur(age),
-        f"{place} کے قریب {_what_ur(event)}{_in_view_ur(event)}۔",
+        *_warnings_ur(age, source=_source(event.kind)),
+        f"{place} کے قریب {_what_ur(event)}{_beside_ur(event)}۔",
         f"جگہ: {_where_ur(event, outpost=outpost)}",
         f"وقت: {_when(event, zone=zone, language='ur')}{_ago_ur(age)}۔",
         f"یقین: {_certainty_ur(event, outpost=outpost)}",
         f"ابھی تک کسی شخص نے اس کی جانچ نہیں کی۔ یہ بے ضرر بھی ہو سکتا ہے: {_INNOCENT['ur'][event.kind]}۔",
-        "کیا کریں: تصویر دیکھیں، پھر جواب دیں: درست یا غلط۔",
+        f"کیا کریں: {_source(event.kind).advice_ur}، پھر جواب دیں: درست یا غلط۔",
     ]
     return "\n".join(_RLM + line for line in lines)
 
@@ -227,14 +287,16 @@ def _late_en(alert: Alert, *, at: datetime, delay: timedelta) -> str:
     late = f"DELAYED: this alert was raised {age_in_words(delay, language='en')} ago"
     if not _age_is_known(alert):
         return f"{late}."
-    return f"{late}, the footage captured {age_in_words(at - alert.captured_to, language='en')} ago."
+    taken = f"{_source(alert.kind).taken_en} {age_in_words(at - alert.captured_to, language='en')} ago"
+    return f"{late}, {taken}."
 
 
 def _late_ur(alert: Alert, *, at: datetime, delay: timedelta) -> str:
     late = f"تاخیر: یہ الرٹ {age_in_words(delay, language='ur')} پہلے جاری ہوا"
     if not _age_is_known(alert):
         return f"{late}۔"
-    return f"{late}، فوٹیج {age_in_words(at - alert.captured_to, language='ur')} پہلے کی ہے۔"
+    taken = f"{_source(alert.kind).taken_ur} {age_in_words(at - alert.captured_to, language='ur')} پہلے کی ہے"
+    return f"{late}، {taken}۔"
 
 
 def _age_is_known(alert: Alert) -> bool:
@@ -243,36 +305,36 @@ def _age_is_known(alert: Alert) -> bool:
     return alert.captured_to <= alert.raised_at + CLOCK_SLACK and unsure <= UNSURE_AFTER
 
 
-def _warnings_en(age: Age) -> list[str]:
-    """Return what must be read first: a line where the footage is not live, and one on its clock."""
+def _warnings_en(age: Age, *, source: _Source) -> list[str]:
+    """Return what must be read first: a line where the event is not live, and one on its clock."""
     lines = []
     if age.verdict == "ahead":
         ahead = age_in_words(-age.since, language="en")
-        lines.append(f"NOT LIVE? A clock is wrong: the capture time lies {ahead} in the future.")
+        lines.append(f"NOT LIVE? A clock is wrong: the {source.time_en} lies {ahead} in the future.")
     elif age.verdict == "old":
-        lines.append(f"OLD FOOTAGE: captured {age_in_words(age.since, language='en')} ago. This is not live.")
+        old = source.old_en.format(age=age_in_words(age.since, language="en"))
+        lines.append(f"{old} This is not live.")
     elif age.verdict == "perhaps old":
-        lines.append("NOT LIVE? This may be old footage.")
+        lines.append(f"NOT LIVE? {source.may_be_old_en}")
     if age.is_unsure:
         bound = _bound_in_words(age.uncertainty, language="en")
-        lines.append(f"Capture time uncertain by up to {bound}: it comes from the file.")
+        lines.append(f"{_capital(source.time_en)} uncertain by up to {bound}: {source.clock_en}.")
     return lines
 
 
-def _warnings_ur(age: Age) -> list[str]:
+def _warnings_ur(age: Age, *, source: _Source) -> list[str]:
     lines = []
     if age.verdict == "ahead":
         ahead = age_in_words(-age.since, language="ur")
-        lines.append(f"شاید براہِ راست نہیں: کوئی گھڑی غلط ہے، ریکارڈنگ کا وقت {ahead} آگے کا ہے۔")
+        lines.append(f"شاید براہِ راست نہیں: کوئی گھڑی غلط ہے، {source.time_ur} {ahead} آگے کا ہے۔")
     elif age.verdict == "old":
-        lines.append(
-            f"پرانی فوٹیج: {age_in_words(age.since, language='ur')} پہلے کی ریکارڈنگ۔ یہ براہِ راست نہیں ہے۔"
-        )
+        old = source.old_ur.format(age=age_in_words(age.since, language="ur"))
+        lines.append(f"{old} یہ براہِ راست نہیں ہے۔")
     elif age.verdict == "perhaps old":
-        lines.append("شاید براہِ راست نہیں: یہ پرانی فوٹیج ہو سکتی ہے۔")
+        lines.append(f"شاید براہِ راست نہیں: {source.may_be_old_ur}")
     if age.is_unsure:
         bound = _bound_in_words(age.uncertainty, language="ur")
-        lines.append(f"ریکارڈنگ کا وقت یقینی نہیں، {bound} تک کا فرق ہو سکتا ہے: یہ فائل سے لیا گیا ہے۔")
+        lines.append(f"{source.time_ur} یقینی نہیں، {bound} تک کا فرق ہو سکتا ہے: {source.clock_ur}۔")
     return lines
 
 
@@ -289,14 +351,24 @@ def _bound_in_words(bound: timedelta, *, language: Language) -> str:
 
 def _what_en(event: Event) -> str:
     noun = _THINGS["en"][event.kind]
+    if event.kind is EventKind.SENSOR_TRIP:
+        return f"{event.count} {noun.of(event.count)} tripped"
     what = f"{event.count} {noun.of(event.count)}"
     if event.count_low != event.count_high:
         what = f"about {what} ({event.count_low} to {event.count_high})"
     gathering = event.kind is EventKind.GATHERING_NEAR_OUTPOST
-    return f"Gathering of {what}" if gathering else f"{what[0].upper()}{what[1:]}"
+    return f"Gathering of {what}" if gathering else _capital(what)
 
 
-def _in_view_en(event: Event) -> str:
+def _capital(text: str) -> str:
+    return f"{text[0].upper()}{text[1:]}"
+
+
+def _beside_en(event: Event) -> str:
+    """Return what else there is: which sensors, or what is in view in all."""
+    if event.kind is EventKind.SENSOR_TRIP:
+        all_told = "" if event.in_view <= event.count else f", {event.in_view} in the course of it"
+        return f"{all_told}: {_sensors_named(event, more='and {} more')}"
     if event.in_view <= event.count:
         return ""
     return f"; {event.in_view} {_THINGS['en'][event.kind].of(event.in_view)} in view in all"
@@ -304,6 +376,8 @@ def _in_view_en(event: Event) -> str:
 
 def _what_ur(event: Event) -> str:
     low, count, high = (_ltr(str(number)) for number in (event.count_low, event.count, event.count_high))
+    if event.kind is EventKind.SENSOR_TRIP:
+        return f"{count} سینسر {'فعال ہوا' if event.count == 1 else 'فعال ہوئے'}"
     what = f"{count} {_THINGS['ur'][event.kind].of(event.count)}"
     if event.count_low != event.count_high:
         what = f"تقریباً {what} ({low} سے {high})"
@@ -312,10 +386,19 @@ def _what_ur(event: Event) -> str:
     return f"{what} {'دیکھی گئی' if event.count == 1 else 'دیکھی گئیں'}"
 
 
-def _in_view_ur(event: Event) -> str:
+def _beside_ur(event: Event) -> str:
+    if event.kind is EventKind.SENSOR_TRIP:
+        all_told = "" if event.in_view <= event.count else f"، دورانیے میں کل {_ltr(str(event.in_view))}"
+        return f"{all_told}: {_sensors_named(event, more='اور مزید {}', wrap=_ltr)}"
     if event.in_view <= event.count:
         return ""
     return f"؛ منظر میں کل {_ltr(str(event.in_view))} {_THINGS['ur'][event.kind].of(event.in_view)}"
+
+
+def _sensors_named(event: Event, *, more: str, wrap: Callable[[str], str] = str) -> str:
+    named = wrap(", ".join(event.sensor_ids[:MAX_SENSORS_NAMED]))
+    left = len(event.sensor_ids) - MAX_SENSORS_NAMED
+    return f"{named} {more.format(wrap(str(left)))}" if left > 0 else named
 
 
 def _where_en(event: Event, *, outpost: Outpost) -> str:
@@ -354,6 +437,13 @@ def _coordinates(event: Event) -> str:
 
 
 def _certainty_en(event: Event, *, outpost: Outpost) -> str:
+    if event.kind is EventKind.SENSOR_TRIP:
+        true = "this is" if event.count == 1 else "at least one of them is"
+        stands = "the sensor stands" if event.in_view == 1 else "all of the sensors stand"
+        return (
+            f"{_percent(event.confidence)} that {true} no false alarm; {stands} within "
+            f"{outpost.watch_radius_m:.0f} m of the {_PLACES['en'][outpost.kind]}."
+        )
     radius_m = event.fix.error_radius_m
     place = (
         "how far off the place may be is unknown"
@@ -367,6 +457,12 @@ def _certainty_en(event: Event, *, outpost: Outpost) -> str:
 
 
 def _certainty_ur(event: Event, *, outpost: Outpost) -> str:
+    if event.kind is EventKind.SENSOR_TRIP:
+        true = "اس کے" if event.count == 1 else "کم از کم ایک کے"
+        return (
+            f"{true} درست ہونے کا امکان {_ltr(_percent(event.confidence))}؛ ہر سینسر "
+            f"{_PLACES['ur'][outpost.kind]} سے {_ltr(f'{outpost.watch_radius_m:.0f}')} میٹر کے اندر نصب ہے۔"
+        )
     radius_m = event.fix.error_radius_m
     place = (
         "جگہ میں غلطی کی حد معلوم نہیں"

@@ -7,12 +7,14 @@ The table, before the two deductions:
 
     gathering   police outpost, checkpoint; fresh and confident    P1
     gathering   any watched place                                  P2
+    sensors     any watched place; several agree                   P2
     vehicle     any watched place                                  P3
+    sensor      any watched place; one alone                       P3
 
 One lower for footage that is not live, or may not be as its clock is uncertain; one lower where the
 place is as likely outside the watch radius as inside; never below P4. A gathering comes before a vehicle
 because vehicles pass every outpost all day; outposts and checkpoints come first because they are what is
-attacked by groups.
+attacked by groups. One sensor alone is as often a fox as a person; of several that agree the same is rare.
 """
 
 from __future__ import annotations
@@ -24,7 +26,11 @@ from alerting import messages
 from alerting.messages import Age
 from outwatch.domain.types import Alert, Event, EventKind, Outpost, OutpostKind, Priority
 
-_BASE = {EventKind.GATHERING_NEAR_OUTPOST: Priority.P2, EventKind.VEHICLE_NEAR_OUTPOST: Priority.P3}
+_BASE = {
+    EventKind.GATHERING_NEAR_OUTPOST: Priority.P2,
+    EventKind.VEHICLE_NEAR_OUTPOST: Priority.P3,
+    EventKind.SENSOR_TRIP: Priority.P3,
+}
 _FIRST_PLACES = (OutpostKind.POLICE_OUTPOST, OutpostKind.CHECKPOINT)
 _LEVELS = tuple(Priority)
 SURE_P_INSIDE = 0.8
@@ -47,7 +53,8 @@ def priority_of(event: Event, *, outpost: Outpost, age: Age) -> Priority:
     if event.kind is EventKind.GATHERING_NEAR_OUTPOST and outpost.kind in _FIRST_PLACES and live and sure:
         return Priority.P1
     lowered = (not live) + (event.p_inside < EVEN_P_INSIDE)
-    level = _LEVELS.index(_BASE[event.kind]) + lowered
+    agreed = event.kind is EventKind.SENSOR_TRIP and event.count > 1
+    level = _LEVELS.index(_BASE[event.kind]) - agreed + lowered
     return _LEVELS[min(level, len(_LEVELS) - 1)]
 
 
@@ -131,6 +138,7 @@ def _fields(event: Event, *, outpost: Outpost) -> dict[str, object]:
         "in_view": event.in_view,
         "p_inside": event.p_inside,
         "confidence": event.confidence,
+        "sensor_ids": list(event.sensor_ids),
         "review": str(event.review),
         "evidence_keys": list(event.evidence_keys),
         "model_id": event.model_id,

@@ -19,7 +19,7 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from outwatch import __version__
-from outwatch.commands import courier, pull, telemetry
+from outwatch.commands import courier, pull, sensors, telemetry
 from outwatch.commands.shared import (
     AsJson,
     MountHeading,
@@ -398,6 +398,8 @@ app.command()(courier.upload)
 app.command()(courier.receive)
 app.command()(courier.serve)
 app.command()(courier.uploads)
+app.command()(sensors.sensors)
+app.command()(sensors.watch)
 
 if __name__ == "__main__":
     app()

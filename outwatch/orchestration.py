@@ -25,7 +25,15 @@ from airflow.sdk import (
 
 from outwatch.domain.errors import ConfigInvalid, PermanentError, TransientError
 
-DAG_IDS = ("pull_sources", "ingest_footage", "detect_clips", "publish_events", "send_alerts", "sweep")
+DAG_IDS = (
+    "pull_sources",
+    "ingest_footage",
+    "detect_clips",
+    "publish_events",
+    "ingest_sensors",
+    "send_alerts",
+    "sweep",
+)
 """Every DAG that Outwatch ships, in the order in which data passes them."""
 
 MAX_MAPPED_TASKS = 1000
@@ -35,6 +43,7 @@ next run takes the rest."""
 LANDED = Asset(name="landed", uri="outwatch://landing")
 CLIPS = Asset(name="clips", uri="outwatch://footage")
 DETECTIONS = Asset(name="detections", uri="outwatch://lake/detections")
+READINGS = Asset(name="readings", uri="outwatch://lake/readings")
 EVENTS = Asset(name="events", uri="outwatch://lake/events")
 
 RETRY_POLICY = ExceptionRetryPolicy(

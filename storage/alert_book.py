@@ -16,7 +16,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Connection, Engine, Row, and_, exists, insert, or_, select, update
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Row,
+    and_,
+    delete,
+    exists,
+    insert,
+    or_,
+    select,
+    update,
+)
 
 from outwatch.domain.types import Alert, AlertState, EventKind, Priority
 from storage import tables
@@ -80,7 +92,8 @@ class AlertBook:
 
         Returns:
             The alert as it stands in the book, and whether it was raised. An alert whose first event
-            is in the book changes nothing, so that a step may run again.
+            is in the book raises nothing, so that a step may run again, unless that event has become
+            more urgent than it was told; where it has gone on since, the alert that told of it does too.
 
         Raises:
             ValueError: the alert names no event.
@@ -90,8 +103,12 @@ class AlertBook:
         with writing(self._engine) as connection:
             serialise(connection, f"outwatch/alert/{alert.dedup_key}")
             known = _with_event(connection, alert.event_ids[0])
+            if known is not None and (known.id == alert.id or known.priority <= alert.priority):
+                if _has_room(known, alert, longest):
+                    _join(connection, known, alert)
+                return _with_event(connection, alert.event_ids[0]) or known, False
             if known is not None:
-                return known, False
+                _release_events(connection, alert.event_ids)
             standing = _same_happening(connection, alert, cool_down=cool_down, longest=longest)
             if standing is None:
                 self._insert(connection, alert, channels)
@@ -299,6 +316,12 @@ def _add_events(connection: Connection, alert_id: str, event_ids: Sequence[str],
         for position, event_id in enumerate(event_ids, start)
     ]
     insert_new(connection, tables.alert_events, rows)
+
+
+def _release_events(connection: Connection, event_ids: Sequence[str]) -> None:
+    """Take events from the alerts that they have, for the more urgent one that is to have them."""
+    events = tables.alert_events
+    connection.execute(delete(events).where(events.c.event_id.in_(event_ids)))
 
 
 def _free(now: datetime, dead: Sequence[str]) -> ColumnElement[bool]:

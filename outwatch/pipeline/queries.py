@@ -46,6 +46,8 @@ def event_row(pipeline: Pipeline, event: Event) -> dict[str, Any]:
         "kind": event.kind.value,
         "outpost_id": event.outpost_id,
         "clip_id": event.clip_id,
+        "window": event.window,
+        "sensor_ids": list(event.sensor_ids),
         "started_at": event.started_at.isoformat(),
         "ended_at": event.ended_at.isoformat(),
         "lat_deg": point.lat_deg if point else None,

@@ -11,9 +11,8 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from outwatch.domain.types import Outcome
-from outwatch.pipeline import steps
+from outwatch.pipeline import sensors, steps
 from outwatch.pipeline.sensor_events import publish_sensor_events
-from outwatch.pipeline.sensors import write_readings
 from outwatch.pipeline.wiring import Pipeline
 from storage.tables import WorkState
 
@@ -39,9 +38,16 @@ def run_open_work(pipeline: Pipeline, *, watch: Watcher | None = None) -> Report
     return report
 
 
-def run_sensor_work(pipeline: Pipeline) -> Report:
-    """Run every open step from the inbox of readings to the alert; one failure never stops the rest."""
+def run_sensor_work(pipeline: Pipeline, *, note_silence: bool = False) -> Report:
+    """Run every open step from the inbox of readings to the alert; one failure never stops the rest.
+
+    Args:
+        pipeline: where the work is open.
+        note_silence: ask first which sensors should have spoken.
+    """
     report = Report()
+    if note_silence:
+        _attempt(report, "note_silence", "", lambda: sensors.note_silence(pipeline))
     _run_steps(pipeline, SENSOR_STEPS, report, None)
     _attempt(report, "deliver_alerts", "", lambda: steps.deliver_alerts(pipeline))
     return report
@@ -98,7 +104,7 @@ def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> 
     if step == "publish_events":
         return steps.publish_events(pipeline, subject)
     if step == "write_readings":
-        return write_readings(pipeline, subject)
+        return sensors.write_readings(pipeline, subject)
     if step == "publish_sensor_events":
         return publish_sensor_events(pipeline, subject)
     return steps.raise_alerts(pipeline, subject)

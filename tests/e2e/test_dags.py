@@ -16,7 +16,15 @@ from outwatch.pipeline.receiver import webhook_receiver
 from outwatch.settings import Settings
 from outwatch.simulate import SimulatedFlight
 
-EXPECTED = {"pull_sources", "ingest_footage", "detect_clips", "publish_events", "send_alerts", "sweep"}
+EXPECTED = {
+    "pull_sources",
+    "ingest_footage",
+    "detect_clips",
+    "publish_events",
+    "ingest_sensors",
+    "send_alerts",
+    "sweep",
+}
 DAGS = Path(__file__).resolve().parents[2] / "dags"
 HEAVY = {"av", "cv2", "duckdb", "numpy", "openvino", "pyarrow", "rasterio", "sklearn", "torch"}
 

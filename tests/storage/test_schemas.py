@@ -308,8 +308,8 @@ def test_telemetry_without_its_metadata_is_refused() -> None:
 
 def test_unknown_table_is_refused() -> None:
     """A table without a schema is named, beside those there are."""
-    with pytest.raises(UnsupportedFormat, match=r"'readings'.*detections, tracks"):
-        schemas.schema_of("readings")
+    with pytest.raises(UnsupportedFormat, match=r"'rumours'.*detections, tracks"):
+        schemas.schema_of("rumours")
 
 
 @pytest.mark.parametrize(
