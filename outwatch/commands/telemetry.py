@@ -51,38 +51,31 @@ def telemetry(
 
 
 def _show(reports: list[dict[str, Any]]) -> None:
-    table = Table(
-        "file", "format", "samples", "from", "to", "clock", "first position", "last position", "notes"
-    )
+    table = Table("file", "format", "samples", "time", "first and last position", "notes")
     for report in reports:
         if "refused" in report:
+            why = escape(report["refused"])
+            table.add_row(escape(report["file"]), report["format"], "", "[red]refused[/]", "", why)
+        else:
             table.add_row(
-                escape(report["file"]), "[red]refused[/]", "", "", "", "", "", "", escape(report["refused"])
+                escape(report["file"]),
+                report["format"],
+                str(report["samples"]),
+                _time(report),
+                f"{_place(report['first_position'])}\n{_place(report['last_position'])}",
+                escape(_notes(report)),
             )
-            continue
-        table.add_row(
-            escape(report["file"]),
-            report["format"],
-            str(report["samples"]),
-            _time(report["first_at"]),
-            _time(report["last_at"]),
-            _clock(report),
-            _place(report["first_position"]),
-            _place(report["last_position"]),
-            escape(_notes(report)),
-        )
     out.print(table)
 
 
-def _time(text: str | None) -> str:
-    return text[:19].replace("T", " ") + "Z" if text else "no time"
-
-
-def _clock(report: dict[str, Any]) -> str:
+def _time(report: dict[str, Any]) -> str:
+    if report["first_at"] is None:
+        return f"no clock, {report['duration_s']:g} s"
+    first, last = (report[name][:19].replace("T", " ") for name in ("first_at", "last_at"))
     parts = [report["clock"], report["zone"]]
     if report["clock_uncertainty_s"] is not None:
         parts.append(f"±{report['clock_uncertainty_s']:g} s")
-    return " ".join(part for part in parts if part)
+    return f"{first}Z\n{last}Z\n({' '.join(part for part in parts if part)})"
 
 
 def _place(point: dict[str, float | None] | None) -> str:

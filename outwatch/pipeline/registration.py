@@ -13,8 +13,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from zoneinfo import ZoneInfo
 
-from ingest.register import PHOTO_SUFFIXES, Group, build_clip, left_over, refusal, settle_clock, sort_upload
-from ingest.video import ProbedVideo, probe_video
+from ingest.register import Group, build_clip, left_over, refusal, settle_clock, sort_upload
+from ingest.video import PHOTO_SUFFIXES, ProbedVideo, probe_video
 from outwatch.domain.cameras import resolve_camera
 from outwatch.domain.errors import (
     ConfigInvalid,
@@ -170,7 +170,7 @@ class _Registration:
         )
         clip = joined.clip
         preview = preview_name(group.video)
-        taken = [name for name in (group.video, source, manifest, preview) if name in self.rows]
+        taken = [name for name in (group.video, source, manifest, preview) if name and name in self.rows]
         self.confirm()
         if known is not None and declared == before and not self._brings_telemetry(known, telemetry, source):
             # An attempt that another registration overtook may have left objects of its own.

@@ -10,11 +10,10 @@ from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
 
-from ingest.telemetry.mount import apply_mount, not_georeferenced
-
-from ingest.register import PHOTO_SUFFIXES, VIDEO_SUFFIXES
+from ingest.register import VIDEO_SUFFIXES
 from ingest.telemetry.misb_klv import read_packets
-from ingest.telemetry.sources import read_telemetry
+from ingest.telemetry.mount import apply_mount, not_georeferenced
+from ingest.telemetry.sources import HEAD_BYTES, read_telemetry, recognise
 from ingest.video import probe_video
 from outwatch.domain.errors import OutwatchError, TelemetryInvalid
 from outwatch.domain.types import GeoPoint, MountAngles, Telemetry
@@ -35,7 +34,7 @@ def inspect(path: Path, *, settings: Settings, mount: MountAngles | None = None)
     try:
         telemetry = _read(path, settings=settings, zone=ZoneInfo(settings.ingest.time_zone))
     except OutwatchError as error:
-        return {"file": path.name, "format": None, "samples": 0, "refused": str(error)}
+        return {"file": path.name, "format": _format(path), "samples": 0, "refused": str(error)}
     except OSError as error:
         why = f"{path.name} cannot be read: {error.strerror}"
         return {"file": path.name, "format": None, "samples": 0, "refused": why}
@@ -69,7 +68,7 @@ def describe(telemetry: Telemetry, *, name: str) -> dict[str, Any]:
 
 def _read(path: Path, *, settings: Settings, zone: ZoneInfo) -> Telemetry:
     limits = decoder_limits(settings)
-    if path.suffix.lower() not in VIDEO_SUFFIXES - PHOTO_SUFFIXES:
+    if path.suffix.lower() not in VIDEO_SUFFIXES:
         return read_telemetry(path, zone=zone, limits=limits)
     video = probe_video(path, limits=limits)
     if video.klv:
@@ -77,6 +76,13 @@ def _read(path: Path, *, settings: Settings, zone: ZoneInfo) -> Telemetry:
     if video.subtitles is None:
         raise TelemetryInvalid(f"{path.name} is a video without telemetry inside: name the file beside it")
     return read_telemetry(video.subtitles.encode(), zone=zone, limits=limits)
+
+
+def _format(path: Path) -> str | None:
+    """Return what a file that cannot be used set out to be."""
+    with path.open("rb") as file:
+        source = recognise(file.read(HEAD_BYTES))
+    return source.format if source else None
 
 
 def _position(point: GeoPoint) -> dict[str, float | None]:
