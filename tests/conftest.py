@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import socket
+import subprocess
+import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -137,3 +142,73 @@ def clip(tmp_path: Path) -> Callable[..., Path]:
         return write_clip(tmp_path / name, **options)  # type: ignore[arg-type]
 
     return write
+
+
+class UploadServer:
+    """`outwatch serve` in a process of its own, to be killed and started again."""
+
+    def __init__(self, home: Path, **settings: object) -> None:
+        self.home, self.port = home, 0
+        self._environment = {
+            name: text for name, text in os.environ.items() if not name.startswith("OUTWATCH_")
+        }
+        self._environment["OUTWATCH_HOME"] = str(home)
+        self._environment |= {
+            f"OUTWATCH_UPLOADS__{name.upper()}": str(value) for name, value in settings.items()
+        }
+        self._process: subprocess.Popen[bytes] | None = None
+
+    @property
+    def url(self) -> str:
+        """Return where it listens."""
+        return f"http://127.0.0.1:{self.port}"
+
+    def start(self) -> None:
+        """Start it, on the port it had before if any, and wait until it answers."""
+        if not self.port:
+            with socket.socket() as free:
+                free.bind(("127.0.0.1", 0))
+                self.port = free.getsockname()[1]
+        command = [sys.executable, "-m", "outwatch.cli", "serve", "--port", str(self.port)]
+        self._process = subprocess.Popen(command, env=self._environment, stderr=subprocess.DEVNULL)
+        deadline_s = time.monotonic() + 60
+        while time.monotonic() < deadline_s:
+            assert self._process.poll() is None, "the server ended"
+            with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", self.port), timeout=1):
+                return
+            time.sleep(0.05)
+        raise TimeoutError("the server does not answer")
+
+    def kill(self) -> None:
+        """End it as a power cut does."""
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+
+    def wait_landed(self, count: int) -> None:
+        """Wait until so many files lie in ``landing/``, manifests of clips apart."""
+        deadline_s = time.monotonic() + 60
+        while len(found := self.landed()) < count:
+            assert time.monotonic() < deadline_s, f"only {found} landed"
+            time.sleep(0.05)
+
+    def landed(self) -> list[str]:
+        """Return the names of the files in ``landing/``, manifests of clips apart."""
+        files = (self.home / "store" / "landing").rglob("*")
+        return sorted(path.name for path in files if path.is_file() and path.suffix != ".json")
+
+
+@pytest.fixture
+def upload_server(tmp_path: Path) -> Iterator[Callable[..., UploadServer]]:
+    """Start upload servers, each with its ``uploads`` settings, in a home of the test's own."""
+    started: list[UploadServer] = []
+
+    def start(**settings: object) -> UploadServer:
+        server = UploadServer(tmp_path / "headquarters", **{"min_free_bytes": 0, **settings})
+        started.append(server)
+        server.start()
+        return server
+
+    yield start
+    for server in started:
+        server.kill()
