@@ -13,8 +13,9 @@ from datetime import UTC, datetime
 from io import BufferedReader
 from pathlib import PurePath
 
+from ingest.feeds.identity import names_identity
 from ingest.feeds.mapping import TopicMapping
-from ingest.feeds.payloads import MAX_PAYLOAD_BYTES, feed_items, names_identity, problem_item
+from ingest.feeds.payloads import MAX_PAYLOAD_BYTES, feed_items, problem_item
 from ingest.feeds.values import MAX_TEXT
 from outwatch.domain.ports import FeedItem
 

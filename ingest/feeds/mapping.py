@@ -19,6 +19,7 @@ from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from paho.mqtt.matcher import MQTTMatcher
 
+from ingest.feeds.identity import names_identity
 from outwatch.domain.errors import ConfigInvalid
 
 PayloadFormat = Literal["plain", "sensorthings", "frigate", "onvif", "chirpstack"]
@@ -69,6 +70,15 @@ class TopicMapping:
         for template in (self.sensor, self.kind, self.unit):
             _check_template(template)
         self._check_complete()
+        self._check_anonymous()
+
+    def _check_anonymous(self) -> None:
+        paths = (self.sensor, self.kind, self.unit, self.value, self.time, self.source_id, *self.fields)
+        for path in paths:
+            if path and names_identity(path):
+                raise ConfigInvalid(
+                    f"mapping of {self.filter!r}: {path!r} would say who was seen: never read"
+                )
 
     def _check_complete(self) -> None:
         if self.payload == "plain" and not (self.sensor and (self.kind or self.fields)):

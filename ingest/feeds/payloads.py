@@ -1,8 +1,8 @@
 """Bytes of one message to feed items: observations, or in plain words why there are none. Never raises.
 
 Belongs here: the way from a message to items, the plain and the SensorThings payload, and what of a payload
-is kept. Not here: the cameras' and LoRaWAN formats (a module each) and transports. Names of people, faces
-and plates are neither read nor kept, whatever a device sends.
+is kept. Not here: the cameras' and LoRaWAN formats (a module each), transports, and what would say who was
+seen (``identity.py``).
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from types import MappingProxyType
 from typing import Any
 
 from ingest.feeds import chirpstack, frigate, onvif
+from ingest.feeds.identity import WITHHELD, names_identity, without_identity
 from ingest.feeds.mapping import TopicMapping
 from ingest.feeds.measure import Problem, measured
 from ingest.feeds.values import (
@@ -40,12 +41,6 @@ MAX_PAYLOAD_BYTES = 64 * 1024
 """Ten times the largest real payload seen (a Frigate event with its path); more is no reading."""
 KEPT_CHARACTERS = 2_000
 """Of a payload that is too large, kept for the person who looks for its sender."""
-_IDENTITY = re.compile(
-    r"(?<![a-z])(sub_?labels?|faces?|persons?_?names?|plates?|recogni[sz]ed|licen[cs]e_?plates?)(?![a-z])",
-    re.IGNORECASE,
-)
-"""Names under which cameras send who was seen."""
-_WITHHELD = "(payload not kept: it may name a person, a face or a plate)"
 _DATASTREAM = re.compile(r"Datastreams\(([^()]{1,100})\)")
 _PHENOMENON_TIME = ("phenomenonTime", "phenonmenonTime")
 """The second is how an example of the standard itself spells it, and devices copied it."""
@@ -93,11 +88,6 @@ def feed_items(
 def problem_item(data: bytes, *, why: str, mapping: TopicMapping | None, received_at: datetime) -> FeedItem:
     """Return an item for a payload that a transport itself must refuse."""
     return FeedItem(payload=_kept(data, mapping), received_at=received_at, problem=why)
-
-
-def names_identity(name: str) -> bool:
-    """Return whether a field's name says that it holds who was seen: a name, a face, a plate."""
-    return _IDENTITY.search(name) is not None
 
 
 def read_payload(data: bytes, *, topic: str, mapping: TopicMapping) -> Found:
@@ -223,29 +213,18 @@ def _kept(data: bytes, mapping: TopicMapping | None) -> str:
     if len(data) > MAX_PAYLOAD_BYTES:
         start = data[:KEPT_CHARACTERS].decode(errors="replace")
         # Cut JSON cannot be cleaned of names, so it is kept only where it has none.
-        return _WITHHELD if _IDENTITY.search(start) else f"{_storable(start)} ... ({len(data)} bytes)"
+        return WITHHELD if names_identity(start) else f"{_storable(start)} ... ({len(data)} bytes)"
     text = _storable(data.decode(errors="replace"))
     frigates = mapping is not None and mapping.payload == "frigate"
-    if not frigates and not _IDENTITY.search(text):
+    if not frigates and not names_identity(text):
         return text
     try:
         document = decode_object(text)
     except Unreadable:
-        return _WITHHELD
-    cleaned = frigate.kept(document) if frigates else _without_identity(document)
+        return WITHHELD
+    cleaned = frigate.kept(document) if frigates else without_identity(document)
     return json.dumps(cleaned, ensure_ascii=True)
 
 
 def _storable(text: str) -> str:
     return text.replace("\x00", "\ufffd")  # databases refuse NUL in text
-
-
-def _without_identity(node: Any) -> Any:
-    """Return a document of bounded depth without what is named in ``_IDENTITY``, as key or as ``Name``."""
-    if isinstance(node, list):
-        return [_without_identity(inner) for inner in node]
-    if not isinstance(node, dict):
-        return "(not kept)" if isinstance(node, str) and _IDENTITY.search(node) else node
-    if any(_IDENTITY.search(value) for value in node.values() if isinstance(value, str)):
-        return "(not kept)"
-    return {name: _without_identity(inner) for name, inner in node.items() if not _IDENTITY.search(name)}

@@ -111,8 +111,10 @@ class SensorThingsFeed:
             timeout_s: how long to wait for an answer.
 
         Raises:
-            ConfigInvalid: the URL is not http(s) with a host, or holds credentials.
+            ConfigInvalid: the URL is not http(s) with a host, or holds credentials; ``since`` has no zone.
         """
+        if since is not None and since.tzinfo is None:
+            raise ConfigInvalid(f"feed {name!r}: since {since} has no time zone: end it with Z or +05:00")
         self._name = name
         self._server = SensorThingsServer(url, feed=name, token=token, timeout_s=timeout_s)
         self._datastreams = {

@@ -13,6 +13,7 @@ from datetime import UTC, datetime
 from typing import Any
 from zoneinfo import ZoneInfo
 
+from ingest.feeds.identity import names_identity
 from ingest.feeds.mapping import TopicMapping, render
 
 MAX_DEPTH = 32
@@ -66,10 +67,11 @@ def decode_object(text: str) -> dict[str, Any]:
 
 def look_up(record: Mapping[str, Any], path: str) -> Any:
     """Return what stands at a dotted path, None where nothing does; numbers step into lists."""
-    if path in record:
-        return record[path]
     found: Any = record
-    for step in path.split("."):
+    while path:
+        if isinstance(found, Mapping) and path in found:  # a name may have dots in it, as @iot.id has
+            return found[path]
+        step, _, path = path.partition(".")
         if isinstance(found, Mapping):
             found = found.get(step)
         elif isinstance(found, list) and step.isdecimal() and int(step) < len(found):
@@ -220,8 +222,9 @@ def _iso_time(text: str, *, name: str, zone: str | None) -> datetime:
 def _epoch_time(number: float) -> datetime:
     if not math.isfinite(number):
         raise OverflowError
-    while abs(number) >= _SECONDS_BELOW:
-        number /= 1000
+    for _ in ("milli", "micro", "nano"):
+        if abs(number) >= _SECONDS_BELOW:
+            number /= 1000
     return datetime.fromtimestamp(number, UTC)
 
 
@@ -245,4 +248,4 @@ def _shown(value: Any) -> str:
         return f"a {'JSON object' if isinstance(value, dict) else 'list'} of {len(value)}"
     if isinstance(value, int) and abs(value) > MAX_VALUE:
         return f"an integer of {value.bit_length()} bits"  # its digits may be thousands
-    return clean(repr(value))
+    return "text that may say who was seen" if names_identity(str(value)) else clean(repr(value))
