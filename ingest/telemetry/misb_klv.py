@@ -259,7 +259,8 @@ class _Table:
         """Return a measure of every set in the item's unit, NaN where it has none."""
         item = ITEMS[tag]
         values = np.full(len(self._starts), np.nan)
-        for size in item.sizes:
+        written = {layout.places[tag][1] for layout in self._layouts if tag in layout.places}
+        for size in written.intersection(item.sizes):
             rows, raw = self._raw(tag, size=size)
             values[rows] = item.decode(raw, size=size)
         return values

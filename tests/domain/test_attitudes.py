@@ -35,7 +35,7 @@ def test_on_a_level_airframe_angles_add_up(heading: float, azimuth: float, pitch
 
 
 def test_pitch_of_the_airframe_is_roll_of_a_camera_that_looks_right() -> None:
-    """Angles are not summed: with the nose up, a camera that looks right has its right side, the tail, down."""
+    """Angles are not summed: nose up, a camera that looks right has its right side down."""
     heading, pitch, roll = angles_of(rotation(0, 5, 0) @ rotation(90, 0, 0))
     assert [float(heading), float(pitch), float(roll)] == pytest.approx([90, 0, 5], abs=1e-9)
 
