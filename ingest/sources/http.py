@@ -18,7 +18,7 @@ from urllib.parse import quote, unquote, urljoin, urlsplit
 
 import httpx
 
-from ingest.sources.tree import BLOCK_BYTES, Entry, Opened, remote_file
+from ingest.sources.tree import Entry, Opened, remote_file
 from outwatch.domain.errors import AccessDenied, ConfigInvalid, FeedTimeout, ObjectMissing
 from outwatch.domain.ports import RemoteFile
 
@@ -64,7 +64,7 @@ class HttpTree:
         with self._translated(folder), self._client.stream("GET", page_url) as response:
             self._check(response, folder or "the folder page")
             page = bytearray()
-            for block in response.iter_raw(BLOCK_BYTES):
+            for block in response.iter_raw():
                 page += block
                 if len(page) > MAX_PAGE_BYTES:
                     raise ConfigInvalid(
@@ -104,7 +104,7 @@ class HttpTree:
 
     def _blocks(self, response: httpx.Response, path: str) -> Iterator[bytes]:
         with self._translated(path):
-            yield from response.iter_raw(BLOCK_BYTES)
+            yield from response.iter_raw()  # as it comes: of a broken answer nothing is lost
 
     def _full(self, path: str) -> str:
         return self._url + quote(path)

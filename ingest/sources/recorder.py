@@ -17,7 +17,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from itertools import chain
 from typing import IO, Any
 
@@ -29,8 +29,17 @@ from ingest.seccomp import keep_to_itself
 
 PROTOCOLS = "rtsp,rtsps,rtp,udp,tcp,tls,crypto"
 OPEN_FILES = 64
+PACKET_HEAD_BYTES = 64
+"""What the container adds to a packet, at most."""
+DEFAULT_RATE_HZ = 25
+"""Of a camera that does not tell its rate."""
+CLOSING_BYTES = 32 << 10
+"""Kept for the container's head and index."""
 LOOK_INTO_S = 5.0
 """How much of the stream is looked at to learn its pictures' size: cameras send a keyframe each 1 to 4 s."""
+LOOK_AT_CLOCK_S = 1.0
+"""How long packets are compared with our clock before the file is begun."""
+MAX_KEPT_BYTES = 32 << 20
 _PR_SET_PDEATHSIG, _PR_SET_NO_NEW_PRIVS = 1, 38  # linux/prctl.h
 _DENIED = (av.error.HTTPUnauthorizedError, av.error.HTTPForbiddenError)
 _INVALID = (av.error.HTTPNotFoundError, av.error.HTTPBadRequestError, av.error.HTTPClientError)
@@ -69,16 +78,35 @@ def record(request: dict[str, Any], *, file: IO[bytes]) -> tuple[int, str | None
     """
     with _connected(request) as source:
         pictures = _pictures(source)
+        packets = _from_keyframe(source, pictures, timeout_s=request["timeout_s"])
         try:
-            packets = _from_keyframe(source, pictures, timeout_s=request["timeout_s"])
-            first = next(packets)
-        except StopIteration as error:
-            raise Fault("silent", "ended its stream before the first keyframe") from error
+            first, started = _first(packets, tick_s=float(pictures.time_base or 1))
         except av.FFmpegError as error:
             raise Fault("silent", f"broke off before the first keyframe ({error.strerror})") from error
-        started = datetime.now(UTC)
         _say("started", at=started.isoformat())
-        return _copy(first, packets, pictures, file=file, started=started, seconds=request["seconds"])
+        room, seconds = request["max_bytes"] - CLOSING_BYTES, request["seconds"]
+        everything = chain(first, packets)
+        return _copy(everything, pictures, file=file, started=started, seconds=seconds, room_bytes=room)
+
+
+def _first(packets: Iterator[Timed], *, tick_s: float) -> tuple[list[Timed], datetime]:
+    """Return the packets of the first second and when, by our clock, the first of them was taken.
+
+    What came while FFmpeg looked into the stream comes at once, late by that time; what follows comes as
+    it is taken. The packet that came soonest after its place in the stream tells.
+    """
+    look_until = time.monotonic() + LOOK_AT_CLOCK_S
+    kept: list[Timed] = []
+    started, size_bytes = datetime.max.replace(tzinfo=UTC), 0
+    for dts, packet in packets:
+        kept.append((dts, packet))
+        started = min(started, datetime.now(UTC) - timedelta(seconds=(dts - kept[0][0]) * tick_s))
+        size_bytes += packet.size
+        if time.monotonic() >= look_until or size_bytes > MAX_KEPT_BYTES:
+            break
+    if not kept:
+        raise Fault("silent", "ended its stream before the first keyframe")
+    return kept, started
 
 
 def _connected(request: dict[str, Any]) -> av.container.InputContainer:
@@ -124,37 +152,55 @@ def _from_keyframe(
 ) -> Iterator[Timed]:
     """Yield packets with their times, the first of which is a keyframe."""
     give_up_at, met = time.monotonic() + timeout_s, False
+    untimed: Any = None
     for packet in source.demux(pictures):
-        dts = packet.pts if packet.dts is None else packet.dts  # a stream's first packet may lack one
-        met = met or bool(packet.is_keyframe and packet.size and dts is not None)
-        if met and packet.size and dts is not None:
-            yield dts, packet
-        elif not met and time.monotonic() > give_up_at:
+        met = met or bool(packet.is_keyframe and packet.size)
+        if not met and time.monotonic() > give_up_at:
             raise Fault("silent", "sent no keyframe: set a keyframe every 2 s or less")
+        if not met or not packet.size:
+            continue
+        dts = packet.pts if packet.dts is None else packet.dts
+        if dts is None:  # as of a stream's very first picture, before the camera has told its clock
+            untimed, met = packet, bool(packet.is_keyframe)
+            continue
+        if untimed is not None:
+            untimed.pts = untimed.dts = dts - _interval(pictures)
+            yield untimed.dts, untimed
+            untimed = None
+        yield dts, packet
+
+
+def _interval(pictures: av.VideoStream) -> int:
+    """Return the time from one picture to the next, in units of the stream's time base."""
+    return max(1, round(1 / float((pictures.average_rate or DEFAULT_RATE_HZ) * (pictures.time_base or 1))))
 
 
 def _copy(
-    first: Timed,
     packets: Iterator[Timed],
     pictures: av.VideoStream,
     *,
     file: IO[bytes],
     started: datetime,
     seconds: float,
+    room_bytes: int,
 ) -> tuple[int, str | None]:
-    """Write packets to a container until the time is over, by the stream's clock or by ours."""
-    begins, last, count = first[0], -1, 0
+    """Write packets to a container until the time is over, by the stream's clock or by ours, or the room."""
+    begins, last, count = None, -1, 0
     wanted = seconds / float(pictures.time_base or 1)
     ends_at = time.monotonic() + seconds
     with av.open(file, "w", format="matroska") as out:
         out.metadata["creation_time"] = started.isoformat(timespec="microseconds").replace("+00:00", "Z")
         stream = out.add_stream_from_template(pictures)
         try:
-            for dts, packet in chain([first], packets):
+            for dts, packet in packets:
+                begins = dts if begins is None else begins
                 if dts - begins >= wanted or time.monotonic() >= ends_at:
                     return count, None
                 if dts - begins <= last:  # a camera that sets its clock back would spoil the file
                     continue
+                room_bytes -= packet.size + PACKET_HEAD_BYTES
+                if room_bytes < 0:
+                    return count, f"reached its largest size after {count} pictures: raise max_file_bytes"
                 last = dts - begins
                 packet.pts = None if packet.pts is None else packet.pts - begins
                 packet.dts, packet.stream = last, stream
@@ -162,8 +208,6 @@ def _copy(
                 count += 1
         except av.FFmpegError as error:
             return count, f"broke off after {count} pictures ({error.strerror})"
-        except OSError as error:
-            return count, f"the segment could not be written on after {count} pictures: {error}"
     return count, f"ended its stream after {count} pictures"
 
 

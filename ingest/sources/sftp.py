@@ -110,26 +110,33 @@ class SftpTree:
     @cached_property
     def _sftp(self) -> paramiko.SFTPClient:
         """Connect, hold the server to its key, and only then say who we are."""
-        link = socket.create_connection((self._host, self._port), timeout=self._timeout_s)
-        self._transport = transport = paramiko.Transport(link)
-        transport.banner_timeout = transport.auth_timeout = self._timeout_s
         expected = _public_key(self._login.known_host)
-        if expected is not None:
-            # Else a server with several keys may prove itself by one we were not told.
-            transport.get_security_options().key_types = _algorithms(expected, transport)
-        transport.start_client(timeout=self._timeout_s)
-        self._require_host_key(transport.get_remote_server_key())
+        link = socket.create_connection((self._host, self._port), timeout=self._timeout_s)
+        try:
+            self._transport = transport = paramiko.Transport(link)
+            transport.banner_timeout = transport.auth_timeout = self._timeout_s
+            if expected is not None:
+                # Else a server with several keys may prove itself by one we were not told.
+                transport.get_security_options().key_types = _algorithms(expected, transport)
+            transport.start_client(timeout=self._timeout_s)
+            self._require_host_key(transport.get_remote_server_key())
+            self._log_in(transport)
+            client = paramiko.SFTPClient.from_transport(transport)
+            assert client is not None  # noqa: S101 - None only without a transport
+            channel = client.get_channel()
+            assert channel is not None  # noqa: S101 - for the type checker
+            channel.settimeout(self._timeout_s)
+        except BaseException:
+            link.close()  # a transport that never began closes nothing
+            raise
+        return client
+
+    def _log_in(self, transport: paramiko.Transport) -> None:
         if self._login.key_file is not None:
             key = _private_key(self._login.key_file, self._login.password)
             transport.auth_publickey(self._login.user, key)
         else:
             transport.auth_password(self._login.user, self._login.password)
-        client = paramiko.SFTPClient.from_transport(transport)
-        assert client is not None  # noqa: S101 - None only without a transport
-        channel = client.get_channel()
-        assert channel is not None  # noqa: S101 - for the type checker
-        channel.settimeout(self._timeout_s)
-        return client
 
     def _require_host_key(self, key: paramiko.PKey) -> None:
         known = self._login.known_host

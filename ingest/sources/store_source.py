@@ -7,7 +7,7 @@ the pipeline with the source's own credentials.
 from __future__ import annotations
 
 import os
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -15,7 +15,7 @@ from pathlib import Path
 from ingest.sources.taking import is_wanted, why_unsafe
 from ingest.sources.tree import MAX_ENTRIES, MAX_FILES, PARTIAL_SUFFIX, Deadline, keep_time, remote_file
 from outwatch.domain.errors import ConfigInvalid, FeedTimeout, StoreUnavailable
-from outwatch.domain.ports import ObjectStore, RemoteFile
+from outwatch.domain.ports import ObjectInfo, ObjectStore, RemoteFile
 
 PART_BYTES = 8 << 20
 """Bytes of one ranged read: the most that a broken link costs."""
@@ -38,6 +38,11 @@ class StoreSource:
         """Return None: a store's listing tells no time."""
         return None
 
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Return nothing: a store lists all its keys, or fails."""
+        return {}
+
     def list(self) -> Iterator[RemoteFile]:
         """Yield the wanted objects."""
         files = 0
@@ -48,9 +53,7 @@ class StoreSource:
                 hidden = any(part.startswith(".") for part in parts[:-1])
                 if not hidden and is_wanted(parts[-1], self._include):
                     files += 1
-                    yield remote_file(
-                        info.key, size_bytes=info.size_bytes, modified_at=info.modified_at, etag=info.etag
-                    )
+                    yield _listed(info)
                 if files > MAX_FILES or number > MAX_ENTRIES:
                     raise ConfigInvalid(
                         f"{self._store.url} has more than {MAX_FILES} objects that are wanted, or "
@@ -60,8 +63,7 @@ class StoreSource:
     def stat(self, path: str) -> RemoteFile:
         """Return an object as it is now."""
         with self._translated():
-            info = self._store.head(path)
-        return remote_file(path, size_bytes=info.size_bytes, modified_at=info.modified_at, etag=info.etag)
+            return _listed(self._store.head(path))
 
     def fetch(self, file: RemoteFile, path: Path) -> None:
         """Write an object to a local file, part by part, going on where a broken fetch has stopped.
@@ -103,3 +105,9 @@ class StoreSource:
             yield
         except StoreUnavailable as error:
             raise FeedTimeout(f"source {self._name}: {error}") from error
+
+
+def _listed(info: ObjectInfo) -> RemoteFile:
+    # S3 lists milliseconds and heads whole seconds: one object must look the same to both.
+    modified_at = info.modified_at.replace(microsecond=0)
+    return remote_file(info.key, size_bytes=info.size_bytes, modified_at=modified_at, etag=info.etag)

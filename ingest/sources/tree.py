@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,7 +18,7 @@ from typing import Protocol
 import structlog
 
 from ingest.sources.taking import is_unfinished, is_wanted, why_unsafe
-from outwatch.domain.errors import ConfigInvalid, FeedTimeout
+from outwatch.domain.errors import ConfigInvalid, FeedTimeout, PermanentError
 from outwatch.domain.ports import RemoteFile
 
 MAX_FILES = 100_000
@@ -117,6 +117,7 @@ class TreeSource:
     def __init__(self, name: str, tree: Tree, *, include: Collection[str], max_run_s: float) -> None:
         self._name, self._tree, self._include = name, tree, include
         self._deadline = Deadline(name, max_run_s=max_run_s)
+        self._skipped: dict[str, str] = {}
 
     @property
     def name(self) -> str:
@@ -128,21 +129,27 @@ class TreeSource:
         """Return what the source's own clock said last, None where it does not say."""
         return self._tree.clock
 
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Return by path why the last listing left folders and files out."""
+        return self._skipped
+
     def list(self) -> Iterator[RemoteFile]:
         """Yield the wanted files, and the unfinished ones beside them, folder by folder.
 
-        Neither links nor hidden folders are followed. Names are as the server gives them: ``why_unsafe``
-        judges them, and ``fetch`` refuses what it does not pass.
+        Neither links nor hidden folders are followed; what cannot be read is ``skipped``. Names are as the
+        server gives them: ``why_unsafe`` judges them, and ``fetch`` refuses what it does not pass.
 
         Raises:
             ConfigInvalid: there are too many files; a narrower folder or pattern helps.
-            FeedTimeout, AccessDenied, ObjectMissing: as the server answers.
+            FeedTimeout, AccessDenied, ObjectMissing: as the server answers for the root.
         """
+        self._skipped = {}
         entries = files = 0
         folders = [""]
         while folders:
             folder = folders.pop()
-            for entry in self._tree.entries(folder):
+            for entry in self._entries(folder):
                 self._deadline.check()
                 entries += 1
                 path = f"{folder}/{entry.name}" if folder else entry.name
@@ -151,7 +158,7 @@ class TreeSource:
                         folders.append(path)
                 elif is_wanted(entry.name, self._include):
                     files += 1
-                    yield self._file(path, entry)
+                    yield from self._file(path, entry)
                 if entries > MAX_ENTRIES or files > MAX_FILES:
                     raise ConfigInvalid(
                         f"{self._tree.url} has more than {MAX_FILES} files that are wanted, or {MAX_ENTRIES} "
@@ -216,10 +223,27 @@ class TreeSource:
             os.fsync(out.fileno())
         return size_bytes
 
-    def _file(self, path: str, entry: Entry) -> RemoteFile:
-        if entry.size_bytes is None and not is_unfinished(path) and why_unsafe(path) is None:
-            return self._tree.stat(path)
-        return remote_file(path, size_bytes=entry.size_bytes, modified_at=entry.modified_at)
+    def _entries(self, folder: str) -> Iterator[Entry]:
+        """Yield what is in a folder; one below the root that cannot be read stops no other."""
+        try:
+            yield from self._tree.entries(folder)
+        except PermanentError as error:
+            if not folder:
+                raise
+            self._skip(folder, str(error))
+
+    def _file(self, path: str, entry: Entry) -> Iterator[RemoteFile]:
+        if entry.size_bytes is not None or is_unfinished(path) or why_unsafe(path):
+            yield remote_file(path, size_bytes=entry.size_bytes, modified_at=entry.modified_at)
+            return
+        try:
+            yield self._tree.stat(path)
+        except PermanentError as error:
+            self._skip(path, str(error))
+
+    def _skip(self, path: str, reason: str) -> None:
+        self._skipped[path] = reason
+        log.warning("remote_path_skipped", source=self._name, path=repr(path), reason=reason)
 
     def _may_enter(self, folder: str) -> bool:
         name = folder.rpartition("/")[2]
@@ -227,7 +251,7 @@ class TreeSource:
             return False
         reason = why_unsafe(folder) or ("it lies too deep" if folder.count("/") >= MAX_DEPTH else None)
         if reason:
-            log.warning("remote_folder_skipped", source=self._name, folder=repr(folder), reason=reason)
+            self._skip(folder, reason)
         return reason is None
 
 

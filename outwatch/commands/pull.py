@@ -21,7 +21,7 @@ _COLOURS = {"taken": "green", "waiting": "yellow", "refused": "red"}
 
 def pull(
     name: Annotated[
-        str | None, typer.Argument(help="One source of `[[pull.sources]]`; all where left out.")
+        str | None, typer.Argument(help="One source, by its name in the settings; all where left out.")
     ] = None,
     list_: Annotated[
         bool, typer.Option("--list", help="Show how each file stands, and why; fetch nothing.")
@@ -65,7 +65,7 @@ def _show_outcomes(rows: list[dict[str, Any]]) -> None:
         table.add_row(row["input"], *counts, escape(row["error"] or "\n".join(row["notes"])))
     out.print(table)
     if not rows:
-        out.print("No sources: set `[[pull.sources]]` in outwatch.toml.")
+        out.print("No sources: name some under pull.sources in outwatch.toml.")
 
 
 def _show_files(pipeline: wiring.Pipeline, name: str | None, *, as_json: bool) -> None:

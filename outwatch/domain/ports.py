@@ -227,6 +227,11 @@ class FootageSource(Protocol):
         """Return what the source's own clock said last; None where it does not say."""
         ...
 
+    @property
+    def skipped(self) -> Mapping[str, str]:
+        """Return by path why the last listing left folders and files out."""
+        ...
+
     def list(self) -> Iterator[RemoteFile]:
         """Yield the files that are there now.
 

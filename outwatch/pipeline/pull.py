@@ -68,7 +68,7 @@ def reopen_refused(pipeline: Pipeline, name: str) -> int:
 def pull_source(pipeline: Pipeline, name: str) -> Outcome:
     """Take what a source has that is new and whole, or record a segment from a camera.
 
-    Counts ``listed``, ``waiting``, ``taken``, ``refused`` and ``failed``. A file that fails is told in the
+    Counts files ``listed``, ``waiting``, ``taken``, ``refused`` and ``failed``, and paths ``skipped``. A file that fails is told in the
     notes and stops no other; so does a source that falls silent midway, and the next run goes on there.
 
     Raises:
@@ -102,7 +102,7 @@ class _Run:
     pipeline: Pipeline
     source: PullSource
     counts: Counter[str] = field(
-        default_factory=lambda: Counter(listed=0, waiting=0, taken=0, refused=0, failed=0)
+        default_factory=lambda: Counter(listed=0, waiting=0, taken=0, refused=0, failed=0, skipped=0)
     )
     uploads: dict[str, None] = field(default_factory=dict)
     notes: list[str] = field(default_factory=list)
@@ -110,7 +110,8 @@ class _Run:
     def take_files(self, files: FootageSource) -> None:
         """List a source and take what may be taken."""
         found = list({file.path: file for file in files.list()}.values())
-        self.counts["listed"] = len(found)
+        self.counts["listed"], self.counts["skipped"] = len(found), len(files.skipped)
+        self.notes += [f"{path!r} was skipped: {reason}" for path, reason in files.skipped.items()]
         seen = self.pipeline.pulled_files.see(self.source.name, found)
         made = plan(
             [

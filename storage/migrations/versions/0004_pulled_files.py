@@ -27,7 +27,7 @@ def upgrade() -> None:
         sa.Column("reason", sa.String),
         sa.Column("sha256", sa.String),
         sa.PrimaryKeyConstraint("source", "path", name="pk_pulled_files"),
-        sa.CheckConstraint("state IN ('waiting', 'taken', 'refused')", name="ck_pulled_files_state"),
+        sa.CheckConstraint("state IN ('waiting', 'taken', 'refused')", name=op.f("ck_pulled_files_state")),
     )
 
 
