@@ -23,6 +23,7 @@ from ingest.feeds.mapping import TopicMapping
 from ingest.feeds.payloads import feed_items
 from ingest.feeds.sensorthings_server import SensorThingsServer
 from ingest.feeds.values import clean, look_up
+from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.ports import FeedBatch, FeedItem
 
 _REMEMBERED = 5000
