@@ -6,8 +6,8 @@ decoder touches.
 Sources: EXIF 2.32 and 3.0 (CIPA DC-008) for time, place and lens. The XMP names are those of DJI, which
 others copy: angles in degrees as in the subtitles of its videos (yaw clockwise from north, pitch 0 at the
 horizon and -90 straight down), ``RelativeAltitude`` above take-off, ``AbsoluteAltitude`` above the sea but
-with ``AltitudeType="RtkAlt"`` above the ellipsoid. They stand there as attributes or as elements, with or
-without a plus sign.
+with ``AltitudeType="RtkAlt"`` above the ellipsoid, ``UTCAtExposure`` by the satellites. They stand there as
+attributes or as elements, with or without a plus sign.
 """
 
 from __future__ import annotations
@@ -47,8 +47,8 @@ _BELOW = frozenset({1.0, 3.0})
 """Altitude references of EXIF 3.0: 0 above and 1 below the sea, 2 above and 3 below the ellipsoid."""
 _XMP_VALUE = re.compile(
     rb"[:<\s](Gimbal(?:Yaw|Pitch|Roll)Degree|Flight(?:Yaw|Pitch|Roll)Degree|(?:Relative|Absolute)Altitude"
-    rb"|AltitudeType|GpsLatitude|GpsLongitude|GpsLongtitude)"
-    rb"(?:\s{0,9}=\s{0,9}[\"']|>)\s{0,9}([^\"'<\s]{1,40})"
+    rb"|AltitudeType|GpsLatitude|GpsLongitude|GpsLongtitude|UTCAtExposure)"
+    rb"(?:\s{0,9}=\s{0,9}[\"']|>)\s{0,9}([^\"'<]{1,40})"
 )
 
 
@@ -73,8 +73,11 @@ class Photo:
         if not is_photo(data):
             raise TelemetryInvalid("is no JPEG, PNG or TIFF picture: hand in the original photo")
         tags, packet = metadata(data)
-        xmp = {name.decode(): value.decode(errors="replace") for name, value in _XMP_VALUE.findall(packet)}
-        at, clock = _time(tags, zone)
+        xmp = {
+            name.decode(): value.decode(errors="replace").strip()
+            for name, value in _XMP_VALUE.findall(packet)
+        }
+        at, clock = _time(tags, xmp, zone)
         point, ellipsoid_height_m = _place(tags, xmp)
         yaw_deg, flight_yaw_deg = number(xmp.get("GimbalYawDegree")), number(xmp.get("FlightYawDegree"))
         sample = TelemetrySample(
@@ -108,11 +111,14 @@ class Photo:
         )
 
 
-def _time(tags: Mapping[int, Value], zone: ZoneInfo) -> tuple[datetime | None, TelemetryClock]:
+def _time(
+    tags: Mapping[int, Value], xmp: Mapping[str, str], zone: ZoneInfo
+) -> tuple[datetime | None, TelemetryClock]:
     """Return when the photo was taken, and by which clock."""
     clock = WallClock(zone)
-    if (at := clock.utc(_satellite_time(tags))) is not None:
-        return at, TelemetryClock.GPS
+    for by_satellites in (iso_time(xmp.get("UTCAtExposure")), _satellite_time(tags)):
+        if by_satellites and (at := clock.utc(by_satellites.replace(tzinfo=UTC))):
+            return at, TelemetryClock.GPS
     for day_and_time, fraction, offset in _TIMES:
         if at := clock.utc(_written_time(*(_text(tags, tag) for tag in (day_and_time, fraction, offset)))):
             return at, TelemetryClock.LOCAL if clock.assumed_zone else TelemetryClock.UTC
@@ -126,7 +132,7 @@ def _satellite_time(tags: Mapping[int, Value]) -> datetime | None:
         return None
     hours, minutes, seconds = since_midnight
     seconds += 3600 * hours + 60 * minutes
-    return day.replace(tzinfo=UTC) + timedelta(seconds=seconds) if 0 <= seconds < DAY_S else None
+    return day + timedelta(seconds=seconds) if 0 <= seconds < DAY_S else None
 
 
 def _written_time(text: str, fraction: str, offset: str) -> datetime | None:

@@ -233,6 +233,19 @@ def test_lens_is_the_35_mm_equivalent_where_there_is_one(
     )
 
 
+@pytest.mark.parametrize("written", ["2026-03-14T16:39:59.500000", "2026-03-14 16:39:59.500"])
+def test_time_of_exposure_by_satellites_stands_first(written: str) -> None:
+    """What the aircraft's receiver said at the shot is surer than its clock and the last fix."""
+    data = photo(
+        exif=TAKEN, gps={0x1D: "2026:03:14", 7: (1.0, 2.0, 3.0)}, attributes=f'd:UTCAtExposure="{written}"'
+    )
+    telemetry = read(data)
+    assert (datetime(2026, 3, 14, 16, 39, 59, 500_000, tzinfo=UTC), TelemetryClock.GPS) == (
+        telemetry.samples[0].at,
+        telemetry.clock,
+    )
+
+
 def test_photo_that_says_only_when_lacks_the_rest() -> None:
     """What is missing is named, as for a video."""
     telemetry = read(photo(exif=TAKEN))
