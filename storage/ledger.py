@@ -177,13 +177,18 @@ class Ledger:
             return self._open(connection, [(step, subject)]) == 1
 
     def wake(self, connection: Connection, opens: Sequence[tuple[str, str]]) -> None:
-        """Open work, done work again, in a transaction of the caller's; what is under way goes on."""
+        """Open work, done work again, in a transaction of the caller's; what is under way goes on.
+
+        Its end waits for that transaction, so that ``complete(also=...)`` sees all that the caller wrote.
+        """
         work = tables.work
         self._open(connection, opens)
         again = {"state": WorkState.OPEN, "attempts": 0, "error": None, "outcome": None}
         for step, subject in opens:
-            done = and_(_is(step, subject), work.c.state == WorkState.DONE)
-            connection.execute(update(work).where(done).values(**again, updated_at=self._now()))
+            state = connection.scalar(select(work.c.state).where(_is(step, subject)).with_for_update())
+            if state == WorkState.DONE:
+                changes = update(work).where(_is(step, subject)).values(**again, updated_at=self._now())
+                connection.execute(changes)
 
     def open_subjects(self, step: str) -> list[str]:
         """Return the subjects of a step that can be claimed now, those opened first at the front."""

@@ -22,7 +22,7 @@ from sqlalchemy import Connection, Engine, Row, Table, case, delete, func, or_, 
 from outwatch.domain.readings import MAX_PAYLOAD_CHARS, OWN_FEED, Accepted, Judged, duplicate
 from outwatch.domain.types import GeoPoint, RefusedReading, Sensor, SensorReading
 from storage import keys, tables
-from storage.database import insert_into, reading, serialise, storable, writing
+from storage.database import insert_into, reading, storable, writing
 from storage.ledger import Ledger
 
 WRITE_READINGS = "write_readings"
@@ -102,10 +102,6 @@ class ReadingInbox:
         with writing(self._engine) as connection:
             accepted = [item for item in judged if isinstance(item, Accepted)]
             refused = [item for item in judged if isinstance(item, RefusedReading)]
-            windows = {self.window_of(item.reading.at) for item in accepted}
-            windows |= {self.window_of(item.reading.received_at) for item in accepted}
-            windows |= {self.window_of(item.received_at) for item in refused}
-            _let_through(connection, windows)
             new, again = self._insert(connection, accepted)
             refused += [duplicate(item) for item in again if not item.may_repeat]
             self._refuse(connection, refused)
@@ -130,7 +126,6 @@ class ReadingInbox:
         """
         seen, noted = tables.sensors_seen, []
         with writing(self._engine) as connection:
-            _let_through(connection, {self.window_of(item.at) for item in readings})
             for item in sorted(readings, key=lambda item: item.sensor_id):
                 heard = func.coalesce(seen.c.last_at, seen.c.watched_since)
                 changed = connection.execute(
@@ -222,7 +217,6 @@ class ReadingInbox:
         """
         again = [item for item in taken.readings if item.reading.id in stood]
         apart = [duplicate(item) for item in again if not item.may_repeat]
-        _let_through(connection, {window, *(self.window_of(item.received_at) for item in apart)})
         written = [item.reading.id for item in taken.readings], [item.id for item in taken.refused]
         for table, ids in zip(_INBOXES, written, strict=True):
             for chunk in _chunks(ids):
@@ -280,15 +274,6 @@ class ReadingInbox:
 
 
 _INBOXES = (tables.reading_inbox, tables.refused_inbox)
-
-
-def _let_through(connection: Connection, windows: set[str]) -> None:
-    """Let one transaction at a time through for each window.
-
-    Else a row could slip in between the look for what is left and the end of the window's work.
-    """
-    for window in sorted(windows):
-        serialise(connection, f"outwatch/readings/{window}")
 
 
 def _put(connection: Connection, table: Table, rows: Sequence[Mapping[str, Any]]) -> list[Any]:
