@@ -220,11 +220,11 @@ def _iso_time(text: str, *, name: str, zone: str | None) -> datetime:
 
 
 def _epoch_time(number: float) -> datetime:
-    if not math.isfinite(number):
-        raise OverflowError
     for _ in ("milli", "micro", "nano"):
         if abs(number) >= _SECONDS_BELOW:
             number /= 1000
+    if not 0 <= number < _SECONDS_BELOW:  # also refuses NaN, which compares with nothing
+        raise OverflowError
     return datetime.fromtimestamp(number, UTC)
 
 

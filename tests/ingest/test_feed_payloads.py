@@ -129,7 +129,22 @@ def test_a_time_without_a_zone_needs_a_declared_one() -> None:
 
 
 @pytest.mark.parametrize(
-    "written", ["yesterday", "2026-03-14", 0, True, 1e300, "1e999", -5, {}, "0001-01-01T00:00:00+14:00"]
+    "written",
+    [
+        "yesterday",
+        "2026-03-14",
+        0,
+        True,
+        1e300,
+        "1e999",
+        10**50,
+        "9" * 30,
+        -5,
+        -1e11,
+        float("nan"),
+        {},
+        "0001-01-01T00:00:00+14:00",
+    ],
 )
 def test_what_is_no_time_is_a_problem(written: object) -> None:
     """Also a clock that was never set: 1970 is no time at which anything was measured."""
