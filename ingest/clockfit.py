@@ -2,7 +2,7 @@
 
 Belongs here: the clocks that may be meant, which of them the log can cover, and how far to trust the
 answer. Not here: reading logs (``telemetry/``), the clip's own clock (``register.py``), and comparing
-motion (``motion.py``).
+motion (``motionfit.py``).
 
 A container's time is meant as UTC, but many cameras write local time there; a file's time is that of
 its last write, unless a copy changed it. Each of these readings puts the clip somewhere on the log.
@@ -23,7 +23,8 @@ from zoneinfo import ZoneInfo
 import structlog
 
 from ingest.align import ENDS_TOGETHER_S, SAME_FLIGHT_MIN_S, ZONE_STEP_S, ZONE_WIDEST_S
-from ingest.motion import MotionMatch, MotionTrack, match_motion
+from ingest.motion import MotionTrack
+from ingest.motionfit import MotionMatch, match_motion
 from ingest.video import EARLIEST_CREATION
 from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.types import Telemetry, TelemetryClock, TimeBase
