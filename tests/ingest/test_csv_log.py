@@ -168,6 +168,13 @@ def test_date_that_could_be_two_says_so(day: str, at: datetime, warnings: tuple[
     assert (at, warnings) == (telemetry.samples[0].at, telemetry.warnings)
 
 
+def test_repeated_hour_of_a_clock_change_runs_on() -> None:
+    """Where clocks go back an hour, time still runs forward by a second."""
+    data = b"lat,lon,datetime(local)\n1,1,2025-10-26 02:59:59\n1,1,2025-10-26 02:00:00\n"
+    telemetry = CsvLog().read(data, zone=ZoneInfo("Europe/Berlin"))
+    assert ([0.0, 1.0], ()) == ([sample.offset_s for sample in telemetry.samples], telemetry.warnings)
+
+
 @pytest.mark.parametrize(
     "data",
     [
