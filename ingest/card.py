@@ -17,11 +17,9 @@ from enum import StrEnum
 from itertools import pairwise
 from pathlib import PurePosixPath
 
-from ingest.register import RAW_PHOTO_SUFFIXES, SIDECAR_SUFFIXES, VIDEO_SUFFIXES
+from ingest.register import MANIFEST_SUFFIX, RAW_PHOTO_SUFFIXES, SIDECAR_SUFFIXES, VIDEO_SUFFIXES
 from ingest.video import PHOTO_SUFFIXES
 
-MANIFEST_SUFFIX = ".outwatch.json"
-"""``<clip name without ending>.outwatch.json`` declares what an operator knows of a clip."""
 UNREAD_PHOTO_SUFFIXES = RAW_PHOTO_SUFFIXES | {".heic", ".gpr"}
 PROXY_SUFFIXES = frozenset((".lrf", ".lrv"))
 """Low-resolution copies of a video, for a phone's preview: DJI's LRF, GoPro's and older DJI's LRV."""

@@ -26,6 +26,8 @@ from outwatch.domain.types import Camera, Clip, ClockSource, Modality, Telemetry
 VIDEO_SUFFIXES = frozenset(
     (".mp4", ".mov", ".m4v", ".mkv", ".webm", ".avi", ".ts", ".mts", ".m2ts", ".mpg", ".mpeg")
 )
+MANIFEST_SUFFIX = ".outwatch.json"
+"""``<clip name without ending>.outwatch.json`` beside a clip declares what an operator knows of it."""
 SUBTITLE_SUFFIXES = frozenset({".srt"})
 LOG_SUFFIXES = frozenset((".klv", ".bin", ".ulg", ".tlog", ".gpx", ".kml", ".csv", ".log", ".txt"))
 """Logs of an aircraft or a ground station. What they hold is told by their content; the suffix only says

@@ -8,7 +8,7 @@ Belongs here: trying each, fitting it to the clip, and choosing. Not here: the f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -103,22 +103,23 @@ class Search:
             yield lambda: read_telemetry(self.path, zone=self.zone, limits=self.limits)
 
     def _fit(self, telemetry: Telemetry, *, source: str | None) -> Fitted:
-        if telemetry.time_base is TimeBase.LOG:
-            telemetry, flags = self._fit_log(telemetry)
-        else:
-            flags = fit_to_clip(
-                telemetry, duration_s=self.video.recorded_s, started_hint=self.video.created_at
-            )
-        if self.mount is not None:
+        if self.mount is not None:  # before the fit: where the camera looks tells how the picture moves
             telemetry = apply_mount(telemetry, self.mount)
+        if telemetry.time_base is TimeBase.LOG:
+            fit = self._fit_log(telemetry)
+            return Fitted(fit.telemetry, source, fit.flags)
+        flags = fit_to_clip(telemetry, duration_s=self.video.recorded_s, started_hint=self.video.created_at)
         return Fitted(telemetry, source, flags)
 
-    def _fit_log(self, telemetry: Telemetry) -> tuple[Telemetry, tuple[str, ...]]:
+    def _fit_log(self, telemetry: Telemetry) -> LogFit:
         """Fit by the clocks, and by the picture's motion where these do not settle it."""
-        fit = self._fit_by(telemetry, motion=None)
+        try:
+            fit = self._fit_by(telemetry, motion=None)
+        except TelemetryInvalid:  # no clock in common, or none that makes them meet
+            return self._fit_by(telemetry, motion=self._motion)
         if fit.uncertainty_s > UNSURE_FROM_S or "clock_ambiguous" in fit.flags:
-            fit = self._fit_by(telemetry, motion=self._motion)
-        return replace(fit.telemetry, clock_uncertainty_s=fit.uncertainty_s), fit.flags
+            return self._fit_by(telemetry, motion=self._motion)
+        return fit
 
     def _fit_by(self, telemetry: Telemetry, *, motion: MotionTrack | None) -> LogFit:
         return fit_log(

@@ -19,7 +19,7 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ingest.card import CardFile, FileKind, sort_card
-from ingest.register import LOG_SUFFIXES, SIDECAR_SUFFIXES, sort_upload
+from ingest.register import LOG_SUFFIXES, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, sort_upload
 from ingest.telemetry.sources import HEAD_BYTES, recognise
 from outwatch.domain.cameras import camera_named
 from outwatch.domain.errors import ConfigInvalid, DiskFull, PermanentError
@@ -30,8 +30,6 @@ from storage import keys
 from storage.ledger import LandedFile
 from storage.tables import FileState, WorkState
 
-MANIFEST_SUFFIX = ".outwatch.json"
-"""``<clip name without ending>.outwatch.json`` beside a clip declares what the operator knows of it."""
 WHOLE_TURN_DEG = 360.0
 PREVIEW_SUFFIX = ".preview.jpg"
 """``<clip name without ending>.preview.jpg``: the contact sheet that a courier sends ahead of a clip."""

@@ -13,7 +13,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from zoneinfo import ZoneInfo
 
-from ingest.register import Group, build_clip, left_over, refusal, settle_clock, sort_upload
+from ingest.register import MANIFEST_SUFFIX, Group, build_clip, left_over, refusal, settle_clock, sort_upload
 from ingest.video import PHOTO_SUFFIXES, ProbedVideo, probe_video
 from outwatch.domain.cameras import resolve_camera
 from outwatch.domain.errors import (
@@ -31,7 +31,6 @@ from outwatch.domain.types import Camera, Clip, Event, Telemetry
 from outwatch.pipeline.clip_telemetry import Found, Search
 from outwatch.pipeline.flights import Joined, doubts_beside_neighbours, join_flight
 from outwatch.pipeline.landing import (
-    MANIFEST_SUFFIX,
     PREVIEW_SUFFIX,
     manifest_name,
     mount_angles,
