@@ -8,7 +8,6 @@
     │   ├── DeliveryFailed        a channel did not take a message this time
     │   ├── UploadInterrupted     the link or the server broke an upload off; what came is kept
     │   ├── NoRoom                a disk or a quota has no room now
-    │   ├── DiskFull              there is no room for new work: what is here is kept
     │   └── LeaseLost             another worker took the work over meanwhile
     └── PermanentError            the same input fails the same way: a person must act
         ├── CorruptClip           not decodable as video, or nothing in it is
@@ -63,11 +62,7 @@ class UploadInterrupted(TransientError):
 
 
 class NoRoom(TransientError):
-    """A disk or a quota has no room now."""
-
-
-class DiskFull(TransientError):
-    """There is no room for new work; what has come is kept, and the rest may come again."""
+    """A disk or a quota has no room for new work now; what has come is kept."""
 
 
 class LeaseLost(TransientError):

@@ -33,7 +33,7 @@ from ingest.courier.package import (
     check_path,
     parse_package,
 )
-from ingest.register import refusal, sort_upload
+from ingest.register import MANIFEST_SUFFIX, refusal, sort_upload
 from outwatch.domain.errors import (
     ConfigInvalid,
     NoRoom,
@@ -44,7 +44,6 @@ from outwatch.domain.errors import (
     TransientError,
 )
 from outwatch.pipeline.landing import (
-    MANIFEST_SUFFIX,
     Landed,
     MissingFile,
     land,
@@ -53,7 +52,7 @@ from outwatch.pipeline.landing import (
     preview_name,
     record_without_content,
 )
-from outwatch.pipeline.spool import Arrival, ArrivalState, Parcel, Spool
+from outwatch.pipeline.spool import MANIFEST_ROLE, Arrival, ArrivalState, Parcel, Spool
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.settings import Settings
 from storage import keys
@@ -61,7 +60,6 @@ from storage.tables import FileState
 
 log = structlog.get_logger(__name__)
 
-MANIFEST_ROLE = "manifest"
 _PACKAGE_ID = re.compile(r"[0-9a-f]{16}")
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 

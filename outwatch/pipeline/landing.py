@@ -22,7 +22,7 @@ from ingest.card import CardFile, FileKind, sort_card
 from ingest.register import LOG_SUFFIXES, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, sort_upload
 from ingest.telemetry.sources import HEAD_BYTES, recognise
 from outwatch.domain.cameras import camera_named
-from outwatch.domain.errors import ConfigInvalid, DiskFull, PermanentError
+from outwatch.domain.errors import ConfigInvalid, NoRoom, PermanentError
 from outwatch.domain.ports import ObjectInfo
 from outwatch.domain.types import MountAngles
 from outwatch.pipeline.wiring import Pipeline
@@ -124,12 +124,12 @@ def require_room(pipeline: Pipeline, size_bytes: int) -> None:
     """Refuse new work that would leave too little room for the work on what is here.
 
     Raises:
-        DiskFull: it would, on the disk of ``OUTWATCH_HOME``; nothing was taken.
+        NoRoom: it would, on the disk of ``OUTWATCH_HOME``; nothing was taken.
     """
     home, least = pipeline.settings.home_dir, pipeline.settings.ingest.min_free_bytes
     free = shutil.disk_usage(home).free
     if free - size_bytes < least:
-        raise DiskFull(
+        raise NoRoom(
             f"no room for {size_bytes / 1e6:,.1f} MB: the disk of {home} has {free / 1e6:,.1f} MB free and"
             f" keeps {least / 1e6:,.0f} MB for its work; make room and hand it in again, nothing was lost"
         )
@@ -155,7 +155,7 @@ def _land_set(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, 
     """Land one clip's files, or say why they could not be handed over."""
     try:
         return _land(pipeline, paths, declared)
-    except (PermanentError, DiskFull, OSError) as error:
+    except (PermanentError, NoRoom, OSError) as error:
         return Landed(tuple(path.name for path in paths), None, is_new=False, error=str(error))
 
 

@@ -44,6 +44,7 @@ from outwatch.domain.types import (
     Frame,
     Outcome,
 )
+from outwatch.pipeline.incoming import settle_incoming
 from outwatch.pipeline.landing import adopt_upload
 from outwatch.pipeline.registration import (
     Registered,
@@ -303,8 +304,9 @@ def _still(pipeline: Pipeline, alert: Alert) -> bytes | None:
 
 
 def sweep(pipeline: Pipeline) -> Outcome:
-    """Adopt settled files found in ``landing/``, free the work of dead workers, clear old scratch."""
+    """Settle uploads and ``landing/``, free the work of dead workers, clear old scratch."""
     counts = {
+        **settle_incoming(pipeline),
         **_keep_landing(pipeline),
         "freed": pipeline.ledger.release_stale(),
         "scratch_cleared": _clear_scratch(pipeline.scratch),
