@@ -122,8 +122,8 @@ def test_imapb_comes_back_within_a_step_of_any_range(
 
 def test_imapb_writes_zero_exactly() -> None:
     """A range around zero has zero itself among its values (ST 1201: Zoffset)."""
-    data = encode_imapb(0.0, low=-900.0, high=40_000.0, size=2)
-    assert float(decode_imapb(int.from_bytes(data, "big"), low=-900.0, high=40_000.0, size=2)) == 0.0
+    data = encode_imapb(0.0, low=-900.0, high=40_000.0, size=1)
+    assert float(decode_imapb(int.from_bytes(data, "big"), low=-900.0, high=40_000.0, size=1)) == 0.0
 
 
 @pytest.mark.parametrize(

@@ -82,6 +82,7 @@ def test_a_sample_comes_back() -> None:
     assert found.hfov_deg == pytest.approx(24.6, abs=0.002)
     airframe = (found.airframe_heading_deg, found.airframe_pitch_deg, found.airframe_roll_deg)
     assert airframe == pytest.approx((350.0, -4.0, 12.0), abs=0.003)
+    assert airframe[1:] == pytest.approx((-4.0, 12.0), abs=1e-6)  # the full items' resolution
     for here, there in zip(found.corners, CORNERS, strict=True):
         assert (here.lat_deg, here.lon_deg) == pytest.approx((there.lat_deg, there.lon_deg), abs=1e-7)
 
@@ -263,10 +264,22 @@ def test_a_set_inside_another_is_not_a_set() -> None:
 
 def test_items_that_do_not_fill_their_set_are_damage() -> None:
     """A set with a right sum but a length that overruns it is counted, not read."""
-    bad = local_set([(3, b"text"), (5, b"\x00")])[:-2]
-    bad = bad.replace(b"\x05\x01\x00", b"\x05\x40\x00")
+    stamp = (TIME_STAMP, round(START.timestamp() * 1e6).to_bytes(8, "big"))
+    bad = local_set([stamp, (5, b"\x00")])[:-2].replace(b"\x05\x01\x00", b"\x05\x40\x00")
     bad += checksum(bad).to_bytes(2, "big")
-    assert read(bad + packet()).skipped == 1
+    found = read(bad + packet())
+    assert (len(found.samples), found.skipped) == (1, 1)
+
+
+def test_a_set_of_indefinite_length_is_damage() -> None:
+    """The form of length that names none (SMPTE ST 336 forbids it) is not taken for 128."""
+    stamp = (TIME_STAMP, round(START.timestamp() * 1e6).to_bytes(8, "big"))
+    good = local_set([stamp, (3, bytes(112))])
+    assert good[16:18] == b"\x81\x80"
+    bad = UAS_KEY + b"\x80" + good[18:-2]
+    bad += checksum(bad).to_bytes(2, "big")
+    found = read(bad + packet())
+    assert (len(found.samples), found.skipped) == (1, 1)
 
 
 def test_sets_out_of_order_are_sorted_and_told() -> None:
