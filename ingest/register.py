@@ -29,7 +29,7 @@ VIDEO_SUFFIXES = frozenset(
 MANIFEST_SUFFIX = ".outwatch.json"
 """``<clip name without ending>.outwatch.json`` beside a clip declares what an operator knows of it."""
 SUBTITLE_SUFFIXES = frozenset({".srt"})
-LOG_SUFFIXES = frozenset((".klv", ".bin", ".ulg", ".tlog", ".gpx", ".kml", ".csv", ".log", ".txt"))
+LOG_SUFFIXES = frozenset((".klv", ".bin", ".ulg", ".tlog", ".gpx", ".kml", ".csv", ".log"))
 """Logs of an aircraft or a ground station. What they hold is told by their content; the suffix only says
 that they are worth a look."""
 SIDECAR_SUFFIXES = SUBTITLE_SUFFIXES | LOG_SUFFIXES

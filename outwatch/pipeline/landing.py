@@ -72,6 +72,9 @@ def land(pipeline: Pipeline, paths: Sequence[Path], *, declared: Mapping[str, st
     files with the same declaration are the same upload, and land once.
 
     A set that cannot be handed over says why in its result; the others go on.
+
+    Raises:
+        NoRoom: the disk is too full for more; what was landed before stays, the rest is where it was.
     """
     folders: dict[Path, dict[str, None]] = {}
     landed = []
@@ -155,7 +158,7 @@ def _land_set(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, 
     """Land one clip's files, or say why they could not be handed over."""
     try:
         return _land(pipeline, paths, declared)
-    except (PermanentError, NoRoom, OSError) as error:
+    except (PermanentError, OSError) as error:
         return Landed(tuple(path.name for path in paths), None, is_new=False, error=str(error))
 
 

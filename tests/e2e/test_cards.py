@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+from outwatch.domain.errors import NoRoom
 from outwatch.domain.types import ClockSource
 from outwatch.pipeline import landing, registration, runner, wiring
 from outwatch.simulate import SimulatedFlight
@@ -149,14 +150,15 @@ def test_log_of_a_whole_flight_serves_each_of_its_clips(
 
 @pytest.mark.parametrize("free_bytes", [10**18])
 def test_full_disk_refuses_new_work_and_loses_nothing(
-    pipeline: wiring.Pipeline, clip: ClipWriter, free_bytes: int
+    pipeline: wiring.Pipeline,
+    clip: ClipWriter,
 ) -> None:
-    """Where too little room would be left the files stay where they are, and the answer says why."""
-    tight = pipeline.settings.ingest.model_copy(update={"min_free_bytes": free_bytes})
+    """Where too little room would be left the files stay where they are, and the error says what to do."""
+    tight = pipeline.settings.ingest.model_copy(update={"min_free_bytes": 10**18})
     pipeline.settings = pipeline.settings.model_copy(update={"ingest": tight})
     video = clip()
-    (refused,) = landing.land(pipeline, [video], declared={})
-    assert "make room" in str(refused.error)
+    with pytest.raises(NoRoom, match="make room"):
+        landing.land(pipeline, [video], declared={})
     assert video.is_file()
     assert pipeline.ledger.uploads() == []
 
