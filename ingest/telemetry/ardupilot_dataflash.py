@@ -22,9 +22,10 @@ from zoneinfo import ZoneInfo
 import numpy as np
 import numpy.typing as npt
 
-from ingest.telemetry import flight_log
+from ingest.telemetry import flight_log, series
 from ingest.telemetry.attitude import FloatArray
-from ingest.telemetry.flight_log import NOTHING, Clock, FlightLog, Series
+from ingest.telemetry.flight_log import Clock, FlightLog
+from ingest.telemetry.series import NOTHING, Series
 from outwatch.domain.types import Telemetry, TelemetryClock
 
 FORMAT = "ardupilot_dataflash"
@@ -204,10 +205,10 @@ def _flight_log(tables: Mapping[str, Table], *, skipped: int) -> FlightLog:
         format=FORMAT,
         places=_places(written),
         alt_m=alt_m,
-        height_agl_m=relative_m if len(relative_m) else flight_log.above(alt_m, home),
+        height_agl_m=relative_m if len(relative_m) else series.above(alt_m, home),
         airframe=airframe,
         gimbal=_gimbal(tables.get("MNT", {}), airframe),
-        fixes=flight_log.series(_times(gps), gps["Status"]) if {"Status"} <= gps.keys() else NOTHING,
+        fixes=series.of(_times(gps), gps["Status"]) if {"Status"} <= gps.keys() else NOTHING,
         home=home,
         clock=_clock(gps),
         skipped=skipped,
@@ -236,24 +237,24 @@ def _in_use(gps: Table) -> Table:
 def _places(table: Table) -> Series:
     if not {"Lat", "Lng"} <= table.keys():
         return NOTHING
-    return flight_log.places(_times(table), table["Lat"], table["Lng"])
+    return series.places(_times(table), table["Lat"], table["Lng"])
 
 
 def _heights(table: Table, column: str) -> Series:
-    return flight_log.heights(_times(table), table[column]) if column in table else NOTHING
+    return series.heights(_times(table), table[column]) if column in table else NOTHING
 
 
 def _angles(table: Table, *columns: str) -> Series:
     if not set(columns) <= table.keys():
         return NOTHING
-    return flight_log.angles(_times(table), *(table[column] for column in columns))
+    return series.angles(_times(table), *(table[column] for column in columns))
 
 
 def _home(origin: Table) -> Series:
     if not {"Type", "Lat", "Lng", "Alt"} <= origin.keys():
         return NOTHING
     home = origin["Type"] == _HOME
-    return flight_log.places(_times(origin)[home], *(origin[name][home] for name in ("Lat", "Lng", "Alt")))
+    return series.places(_times(origin)[home], *(origin[name][home] for name in ("Lat", "Lng", "Alt")))
 
 
 def _gimbal(mount: Table, airframe: Series) -> Series:
@@ -262,7 +263,7 @@ def _gimbal(mount: Table, airframe: Series) -> Series:
         first = mount["I"] == mount["I"].min()
         mount = {column: values[first] for column, values in mount.items()}
     own = _angles(mount, "YawE", "Pitch", "Roll")
-    return own if len(own) else flight_log.turned(_angles(mount, "YawB", "Pitch", "Roll"), airframe)
+    return own if len(own) else series.turned(_angles(mount, "YawB", "Pitch", "Roll"), airframe)
 
 
 def _clock(gps: Table) -> Clock:

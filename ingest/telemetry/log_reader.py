@@ -30,8 +30,8 @@ READERS = {
     "mavlink_tlog": "MavlinkTlog",
 }
 """By format, which is its module's name too: the class that reads it."""
-IMPORTED_AT_WORK = ("numpy.ma", "pyulog")
-"""What a reader imports only when it meets a log, when no file can be opened any more."""
+IMPORTED_AT_WORK = ("numpy.ma",)
+"""What NumPy imports only when it is asked for a median, when no file can be opened any more."""
 COLUMNS = (
     *(
         "offset_s",
