@@ -22,9 +22,11 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 
-from outwatch.domain.geometry import bearing_deg, centre, distance_m
+import shapely
+
+from outwatch.domain.geometry import LocalFrame, bearing_deg, centre, distance_m
 from outwatch.domain.sensors import SENSOR_SILENT, Registry
-from outwatch.domain.types import Event, EventKind, GeoPoint, GroundFix, Outpost, Sensor, SensorReading
+from outwatch.domain.types import Event, EventKind, GroundFix, Outpost, Sensor, SensorReading
 
 RULE_VERSION = "sensors-1"
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -84,9 +86,13 @@ def in_order(trips: Iterable[Trip]) -> list[Trip]:
     return sorted(trips, key=lambda trip: (trip.at, trip.reading.id))
 
 
-def is_near(point: GeoPoint, outpost: Outpost) -> bool:
-    """Return whether a sensor at a place watches an outpost: it stands within the watch radius."""
-    return distance_m(point, outpost.geometry) <= outpost.watch_radius_m
+def trips_near(trips: Sequence[Trip], outpost: Outpost) -> list[Trip]:
+    """Return the trips of sensors that watch an outpost: that stand within its watch radius."""
+    frame = LocalFrame.at(centre(outpost.geometry))
+    points = [trip.reading.point for trip in trips]
+    places_m = frame.to_local([point.lat_deg for point in points], [point.lon_deg for point in points])
+    away_m = shapely.distance(shapely.points(*places_m), frame.project(outpost.geometry))
+    return [trip for trip, near in zip(trips, away_m <= outpost.watch_radius_m, strict=True) if near]
 
 
 def find_trip_events(
@@ -157,7 +163,7 @@ def _event(
         fix=GroundFix(first.at, point, error_ellipse=None, error_radius_m=None, method="sensor"),
         distance_m=distance_m(point, outpost.geometry),
         bearing_deg=bearing_deg(centre(outpost.geometry), point),
-        p_inside=float(is_near(point, outpost)),
+        p_inside=1.0,  # a sensor further away is no sensor of this outpost
         count_low=len(agreeing),
         count=len(agreeing),
         count_high=len(all_sensors),

@@ -15,6 +15,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from outwatch.commands.shared import AsJson, err, opened_pipeline, out, print_json
+from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.types import Outcome
 
 _COLOURS = {"ok": "green", "silent": "bold red", "never": "yellow"}
@@ -50,8 +51,9 @@ def watch(
 
     with opened_pipeline() as pipeline, suppress(KeyboardInterrupt):
         if not pipeline.settings.sensors.feeds:
-            err.print("No feed is set: write [[sensors.feeds]] into outwatch.toml (docs/sensors.md).")
-            raise typer.Exit(1)
+            raise ConfigInvalid(
+                "no feed is set: write [[sensors.feeds]] into outwatch.toml (docs/sensors.md)"
+            )
         watch_sensors(pipeline, for_s=for_s, told=told)
     raise typer.Exit(1 if failed else 0)
 

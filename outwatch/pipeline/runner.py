@@ -55,10 +55,14 @@ def run_sensor_work(pipeline: Pipeline, *, note_silence: bool = False) -> Report
 
 def _run_steps(pipeline: Pipeline, names: Sequence[str], report: Report, watch: Watcher | None) -> None:
     for step in names:
-        for subject in steps.open_subjects(pipeline, step):
-            if watch is not None:
-                watch(step, subject, None)
-            _attempt(report, step, subject, partial(_run, pipeline, step, subject, watch))
+        tried: set[str] = set()
+        # A window's writing may open another's; what this run has tried is left for the next.
+        while fresh := [s for s in steps.open_subjects(pipeline, step) if s not in tried]:
+            for subject in fresh:
+                tried.add(subject)
+                if watch is not None:
+                    watch(step, subject, None)
+                _attempt(report, step, subject, partial(_run, pipeline, step, subject, watch))
 
 
 def _attempt(report: Report, step: str, subject: str, act: Callable[[], Outcome]) -> None:

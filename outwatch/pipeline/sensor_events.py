@@ -28,7 +28,7 @@ from detection.trips import (
     Tripped,
     TripThresholds,
     find_trip_events,
-    is_near,
+    trips_near,
     trips_of,
 )
 from outwatch.domain.errors import ObjectMissing
@@ -48,7 +48,7 @@ class Trips:
         self._pipeline = pipeline
         self._length: timedelta = pipeline.settings.sensors.window
         self._read: dict[str, list[Trip]] = {}
-        self._near: dict[str, frozenset[str]] = {}
+        self._digests: dict[str, str] = {}
 
     @cached_property
     def thresholds(self) -> TripThresholds:
@@ -70,6 +70,12 @@ class Trips:
             window_of=self.window_of,
             make_id=_event_id,
         )
+
+    def digest(self, key: str) -> str:
+        """Return the SHA-256 of a window's file."""
+        if key not in self._digests:
+            self._digests[key] = hashlib.sha256(self._pipeline.store.get(key)).hexdigest()
+        return self._digests[key]
 
     def window_of(self, at: datetime) -> str:
         """Return the window that a time lies in."""
@@ -109,10 +115,7 @@ class Trips:
                 self.put(window, self._pipeline.lake.read("readings", dt=dt, name=window))
             except ObjectMissing:
                 self._read[window] = []
-        if outpost.id not in self._near:
-            sensors = self._pipeline.sensors.sensors
-            self._near[outpost.id] = frozenset(s.id for s in sensors if is_near(s.point, outpost))
-        return [trip for trip in self._read[window] if trip.sensor.id in self._near[outpost.id]]
+        return trips_near(self._read[window], outpost) if self._read[window] else []
 
 
 def windows_to_ask(pipeline: Pipeline, window: str, *, readings: pa.Table) -> tuple[str, ...]:
@@ -174,7 +177,7 @@ def _with_evidence(pipeline: Pipeline, tripped: Tripped, *, trips: Trips) -> Eve
     sensors = {trip.sensor.id: trip.sensor for trip in tripped.trips}
     record = {
         "event_id": event.id,
-        "inputs": {key: hashlib.sha256(pipeline.store.get(key)).hexdigest() for key in inputs},
+        "inputs": {key: trips.digest(key) for key in inputs},
         "sensors": {
             sensor.id: {
                 "name": sensor.name,

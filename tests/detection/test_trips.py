@@ -9,7 +9,7 @@ from datetime import UTC, datetime, timedelta
 import pytest
 from shapely.geometry import Point
 
-from detection.trips import Trip, TripThresholds, find_trip_events, is_near, trips_of
+from detection.trips import Trip, TripThresholds, find_trip_events, trips_near, trips_of
 from outwatch.domain.sensors import Registry
 from outwatch.domain.types import Event, EventKind, GeoPoint, Outpost, OutpostKind, Sensor, SensorReading
 
@@ -122,4 +122,6 @@ def test_only_readings_from_the_threshold_on_are_trips() -> None:
 @pytest.mark.parametrize(("lat_deg", "near"), [(33.5897, True), (33.5899, False)])
 def test_a_sensor_is_near_within_the_watch_radius(lat_deg: float, near: bool) -> None:
     """The radius is 400 m: 389 m is near, 411 m is not."""
-    assert is_near(GeoPoint(lat_deg, 71.445), POST) is near
+    tripped = trip(A, 0)
+    there = replace(tripped, reading=replace(tripped.reading, point=GeoPoint(lat_deg, 71.445)))
+    assert ([there] if near else []) == trips_near([there], POST)
