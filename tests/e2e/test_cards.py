@@ -148,7 +148,6 @@ def test_log_of_a_whole_flight_serves_each_of_its_clips(
         assert telemetry.samples[0].offset_s <= 0 <= telemetry.samples[-1].offset_s - item.duration_s
 
 
-@pytest.mark.parametrize("free_bytes", [10**18])
 def test_full_disk_refuses_new_work_and_loses_nothing(
     pipeline: wiring.Pipeline,
     clip: ClipWriter,
