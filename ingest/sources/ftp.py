@@ -21,7 +21,7 @@ from outwatch.domain.ports import RemoteFile
 
 _NOT_LOGGED_IN, _NO_SUCH_COMMAND, _NO_SUCH_FILE = {"530", "532"}, {"500", "501", "502", "504"}, "550"
 _LISTED = re.compile(r"(?P<kind>[-dl])\S{9}\S*(?:\s+\S+){4}\s+\S+\s+\S+\s+\S+ (?P<name>.+)")
-"""A line of LIST as Unix servers write it: mode, links, owner, group, size, month, day, time or year, name."""
+"""A line of LIST as Unix servers write it: mode, links, owner, group, size, month, day, time, name."""
 _TIME = re.compile(r"\d{14}")
 
 

@@ -68,8 +68,9 @@ def reopen_refused(pipeline: Pipeline, name: str) -> int:
 def pull_source(pipeline: Pipeline, name: str) -> Outcome:
     """Take what a source has that is new and whole, or record a segment from a camera.
 
-    Counts files ``listed``, ``waiting``, ``taken``, ``refused`` and ``failed``, and paths ``skipped``. A file that fails is told in the
-    notes and stops no other; so does a source that falls silent midway, and the next run goes on there.
+    Counts files ``listed``, ``waiting``, ``taken``, ``refused`` and ``failed``, and paths ``skipped``. A
+    file that fails is told in the notes and stops no other; where a source falls silent midway, the next
+    run goes on there.
 
     Raises:
         ConfigInvalid: there is no such source, or its settings are wrong.

@@ -63,7 +63,7 @@ def test_the_sources_own_clock_may_say_that_a_file_is_old() -> None:
 
 @pytest.mark.parametrize(("alone", "lacks"), [("X.mp4", "telemetry"), ("X.srt", "a video")])
 def test_one_half_gives_the_other_time_to_come(alone: str, lacks: str) -> None:
-    """A clip without telemetry, or telemetry without a clip, waits one settling time more, then goes alone."""
+    """A clip without telemetry, or telemetry without a clip, waits one settling more, then goes alone."""
     assert lacks in planned(listed(alone, unchanged_s=200)).waiting[alone]
     assert [[alone]] == taken(planned(listed(alone, unchanged_s=240)))
 

@@ -7,7 +7,6 @@ import os
 import shutil
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime, timedelta
@@ -227,15 +226,10 @@ def test_a_pull_killed_after_landing_lands_once(place_of, station, clock: Clock)
     settings = station(place.source())
     leave(place.folder, "X.jpg")
     pulled(settings, clock)
-    clock.now -= 2 * SETTLE  # so that for the other process the file has been unchanged for long
-    with opened(settings, clock) as pipeline:
-        from sqlalchemy import text
-
-        from storage.database import writing
-
-        with writing(pipeline.pulled_files._engine) as connection:
-            connection.execute(text("UPDATE pulled_files SET unchanged_since = '2026-01-01 00:00:00'"))
-    configuration = json.dumps([place.source().model_dump(exclude_unset=True)])
+    hasty = place.source(settle="PT0.001S").model_dump(
+        exclude_unset=True, mode="json"
+    )  # as its clock is its own
+    configuration = json.dumps([hasty])
     environment = {
         **os.environ,
         "OUTWATCH_HOME": str(settings.home_dir),
@@ -254,7 +248,7 @@ def test_a_pull_killed_after_landing_lands_once(place_of, station, clock: Clock)
         assert ("another pull of this source is under way",) == pull.pull_source(pipeline, "station").notes
     process.kill()
     process.communicate()
-    outcome = pulled(settings, clock)
+    outcome = pulled(settings, clock, later=2 * SETTLE)
     assert {"listed": 1, "taken": 1} == counted(outcome)
     with opened(settings, clock) as pipeline:
         assert list(outcome.outputs) == [upload.id for upload in pipeline.ledger.uploads()]
