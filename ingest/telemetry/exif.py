@@ -94,7 +94,7 @@ def directories(data: bytes) -> dict[int, Value]:
     tags = _values(data, _unsigned(data, 4))
     for pointer in (EXIF_DIRECTORY, GPS_DIRECTORY):
         written = tags.get(pointer)
-        if isinstance(written, tuple):
+        if isinstance(written, tuple) and math.isfinite(written[0]):  # a fraction over 0 is none
             tags |= _values(data, int(written[0]))
     return tags
 

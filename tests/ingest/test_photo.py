@@ -440,3 +440,13 @@ def test_directory_that_points_at_itself_ends() -> None:
     assert TiffImagePlugin.II == loop[:2]
     with pytest.raises(TelemetryInvalid, match="neither when, where"):
         read(loop)
+
+
+def test_directory_at_a_fraction_over_nothing_is_none() -> None:
+    """A pointer written as 1/0 leads nowhere, and is no error of ours."""
+    pointer = struct.pack("<HHII", 0x8769, 5, 1, 26)
+    damaged = (
+        b"II*\x00\x08\x00\x00\x00" + struct.pack("<H", 1) + pointer + bytes(4) + struct.pack("<II", 1, 0)
+    )
+    with pytest.raises(TelemetryInvalid, match="neither when, where"):
+        read(damaged)
