@@ -28,7 +28,7 @@ from starlette.requests import ClientDisconnect
 
 from outwatch.domain.errors import ObjectMissing
 from outwatch.pipeline import incoming
-from outwatch.pipeline.spool import Arrival, ArrivalState, Spool
+from outwatch.pipeline.spool import MANIFEST_ROLE, Arrival, ArrivalState, Spool
 from outwatch.pipeline.wiring import Pipeline
 
 log = structlog.get_logger(__name__)
@@ -36,10 +36,12 @@ log = structlog.get_logger(__name__)
 TUS_VERSION = "1.0.0"
 CHUNK_TYPE = "application/offset+octet-stream"
 READ_AHEAD = 16
-"""Blocks of up to 256 kB that a connection holds in memory while the disk is busy. They are kept when the link
-breaks; what the network layer still holds then is lost and comes again."""
+"""Blocks of up to 256 kB that a connection holds in memory while the disk is busy. They are kept when the
+link breaks; what the network layer still holds then is lost and comes again."""
 CHECKSUM_MISMATCH = 460
 """From the protocol's checksum extension."""
+GRACE_S = 0.2
+"""For a connection whose turn ends, to hand over what arrived before its end, which may lie unread still."""
 MAX_METADATA_VALUES = 32
 MAX_DIGITS = 18
 """Of a number of bytes: it then fits 64 bits."""
@@ -49,12 +51,32 @@ class Turn:
     """One request's right to a file."""
 
     def __init__(self) -> None:
-        self.reader: asyncio.Task[None] | None = None
+        self._reader: asyncio.Task[None] | None = None
+        self._ended = False
 
     def end(self) -> None:
-        """Stop reading; what was read is still written."""
-        if self.reader is not None:
-            self.reader.cancel()
+        """Let the request read what has arrived, and no more; what was read is still written."""
+        self._ended = True
+        if self._reader is not None:
+            asyncio.get_running_loop().call_later(GRACE_S, self._reader.cancel)
+
+    @asynccontextmanager
+    async def reading(self, request: Request, *, idle_s: float) -> AsyncIterator[AsyncIterator[bytes]]:
+        """Yield a request's body as it comes, read ahead until it ends, breaks, or this turn does."""
+        send, receive = anyio.create_memory_object_stream[bytes](READ_AHEAD)
+        reader = self._reader = asyncio.create_task(_read_ahead(request, send, idle_s=idle_s))
+        # Not by the task itself: one that is cancelled before its first step never runs.
+        reader.add_done_callback(lambda _: send.close())
+        if self._ended:
+            self.end()
+        try:
+            async with receive:
+                yield receive
+        finally:
+            reader.cancel()
+            await asyncio.wait([reader])
+        if not reader.cancelled() and (error := reader.exception()) is not None:
+            raise error
 
 
 class Desk:
@@ -137,7 +159,7 @@ class TusServer:
         async with self._desk.turn(file.id):
             offset = await run_sync(self._spool.offset, file)
             file = await self._taken_in(file, offset)
-        if file.role == incoming.MANIFEST_ROLE and file.state is ArrivalState.CONFIRMED:
+        if file.role == MANIFEST_ROLE and file.state is ArrivalState.CONFIRMED:
             offset = size_bytes  # the same package packed at another time: its manifest may differ in length
         location = f"{request.scope.get('root_path', '')}/files/{file.id}"
         headers = {"Location": location, "Upload-Offset": str(offset)}
@@ -219,17 +241,9 @@ async def _receive(request: Request, spool: Spool, file: Arrival, *, turn: Turn)
     """Append a request's body to a file until it ends or breaks; return how much of the file is here."""
     writer = await run_sync(spool.open_part, file)
     try:
-        send, receive = anyio.create_memory_object_stream[bytes](READ_AHEAD)
-        turn.reader = asyncio.create_task(_read_ahead(request, send, idle_s=spool.limits.idle_s))
-        try:
-            async with receive:
-                async for block in receive:
-                    await run_sync(writer.write, block)
-        finally:
-            turn.end()
-            await asyncio.wait([turn.reader])
-        if not turn.reader.cancelled() and (error := turn.reader.exception()) is not None:
-            raise error
+        async with turn.reading(request, idle_s=spool.limits.idle_s) as blocks:
+            async for block in blocks:
+                await run_sync(writer.write, block)
     finally:
         with anyio.CancelScope(shield=True):
             await run_sync(writer.close)
@@ -239,17 +253,16 @@ async def _receive(request: Request, spool: Spool, file: Arrival, *, turn: Turn)
 async def _read_ahead(request: Request, send: MemoryObjectSendStream[bytes], *, idle_s: float) -> None:
     """Pass a body on as it comes. Always ready to read, so that a break loses nothing that has arrived."""
     stream = request.stream()
-    async with send:
-        try:
-            while True:
-                async with asyncio.timeout(idle_s):
-                    block = await anext(stream)
-                if block:
-                    await send.send(block)
-        except StopAsyncIteration:
-            return
-        except (ClientDisconnect, TimeoutError) as error:
-            log.info("upload_broken", path=request.url.path, why=type(error).__name__)
+    try:
+        while True:
+            async with asyncio.timeout(idle_s):
+                block = await anext(stream)
+            if block:
+                await send.send(block)
+    except StopAsyncIteration:
+        return
+    except (ClientDisconnect, TimeoutError) as error:
+        log.info("upload_broken", path=request.url.path, why=type(error).__name__)
 
 
 def _check_version(request: Request) -> None:

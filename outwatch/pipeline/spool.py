@@ -33,6 +33,8 @@ from outwatch.domain.errors import (
 )
 from outwatch.settings import UploadSettings
 
+MANIFEST_ROLE = "manifest"
+"""Of the file that announces the others; theirs are ``ingest.courier.package.Role``."""
 BUSY_S = 30.0
 """Two processes at once wait so long for each other's write."""
 ROOM_CHECK_BYTES = 16 << 20
@@ -264,6 +266,7 @@ class Spool:
         self, database: sqlite3.Connection, package: str, files: Sequence[Arrival], *, known: int
     ) -> None:
         limits = self.limits
+        files = [file for file in files if file.role != MANIFEST_ROLE]  # it has a limit of its own
         for file in files:
             if file.size_bytes > limits.max_file_bytes:
                 raise PackageTooLarge(

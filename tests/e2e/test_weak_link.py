@@ -142,7 +142,11 @@ def test_the_official_client_resumes_by_byte(
     started = time.monotonic()
     with clip.open("rb") as stream:
         client.uploader(
-            file_stream=stream, chunk_size=8 << 20, retries=100, retry_delay=0, metadata=metadata
+            file_stream=stream,
+            chunk_size=8 << 20,
+            retries=2 * SIZE_BYTES // CUT_EVERY_BYTES,
+            retry_delay=0,
+            metadata=metadata,
         ).upload()
     server.wait_landed(1)
     assert landed_sha256(server.home) == [hashlib.sha256(clip.read_bytes()).hexdigest()]
