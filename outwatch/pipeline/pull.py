@@ -140,8 +140,8 @@ class _Run:
             try:
                 self._take(members, files)
             except TransientError as error:
-                if isinstance(error, StoreUnavailable | DatabaseUnavailable):
-                    raise
+                if isinstance(error, StoreUnavailable | DatabaseUnavailable | NoRoom):
+                    raise  # it is not the source that failed, and the next file would fare no better
                 self.fail(members, error)
                 for later in made.sets[number + 1 :]:
                     self.wait(later, "waits for the next run: the source fell silent")
