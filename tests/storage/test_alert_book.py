@@ -191,6 +191,29 @@ def test_event_in_an_alert_is_known_though_it_has_grown_urgent(book: AlertBook) 
     assert (standing, raised) == (alert(priority=Priority.P4), False)
 
 
+def test_event_that_grew_urgent_is_told_by_an_alert_of_its_own(book: AlertBook) -> None:
+    """Under another id a known event is told again where it is more urgent, and belongs to that alert."""
+    take(book, alert(priority=Priority.P3))
+    grown = replace(alert(priority=Priority.P2), id="alert-e1-agreed")
+    assert (("alert-e1-agreed", ("e1",)), True) == (
+        (take(book, grown)[0].id, take(book, grown)[0].event_ids),
+        book.alert("alert-e1-agreed") is not None,
+    )
+    assert [("alert-e1", ()), ("alert-e1-agreed", ("e1",))] == [
+        (item.id, item.event_ids) for item in book.alerts()
+    ]
+    assert not take(book, replace(grown, id="alert-e1-third"))[1], "as urgent as told already"
+
+
+def test_known_event_that_goes_on_widens_its_alert(book: AlertBook) -> None:
+    """What follows it is then within the cool-down of its end."""
+    take(book, alert())
+    longer = replace(alert(), captured_to=CAPTURED + timedelta(hours=2))
+    standing, raised = take(book, longer)
+    assert (CAPTURED + timedelta(hours=2), False) == (standing.captured_to, raised)
+    assert not take(book, alert("e2", minute=140))[1]
+
+
 @pytest.mark.parametrize("state", [AlertState.RESOLVED, AlertState.FALSE])
 def test_closed_alert_takes_no_new_happening(book: AlertBook, engine: Engine, state: AlertState) -> None:
     """What is seen after a person's answer is told; what the answer was about is not told again."""
