@@ -85,8 +85,9 @@ class ArduPilotDataFlash:
         Raises:
             TelemetryInvalid: it is no such log, or nothing in it can be read.
         """
-        tables, skipped = _tables(data) if _FMT_START in data else _text_tables(data)
-        return flight_log.to_telemetry(_flight_log(tables, skipped=skipped))
+        with np.errstate(all="ignore"):  # damaged numbers are left out once they are seen
+            tables, skipped = _tables(data) if _FMT_START in data else _text_tables(data)
+            return flight_log.to_telemetry(_flight_log(tables, skipped=skipped))
 
 
 def _tables(data: bytes) -> tuple[Mapping[str, Table], int]:
@@ -114,7 +115,7 @@ def _described(told: np.void) -> tuple[str, np.dtype[np.void], Mapping[str, floa
     names = columns.split(",")
     if name not in _WANTED or not set(letters) <= _FIELDS.keys():
         return None
-    if not len(set(names)) == len(names) == len(letters):
+    if not all(names) or not len(set(names)) == len(names) == len(letters):
         return None
     layout = np.dtype([(column, _FIELDS[letter][0]) for column, letter in zip(names, letters, strict=True)])
     if layout.itemsize + _HEADER_BYTES != told["length"]:

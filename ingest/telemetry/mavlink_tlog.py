@@ -58,7 +58,8 @@ class MavlinkTlog:
         Raises:
             TelemetryInvalid: it is no such log, or nothing in it can be read.
         """
-        return flight_log.to_telemetry(_flight_log(data))
+        with np.errstate(all="ignore"):  # damaged numbers are left out once they are seen
+            return flight_log.to_telemetry(_flight_log(data))
 
 
 def _flight_log(data: bytes) -> FlightLog:

@@ -46,7 +46,8 @@ class Px4ULog:
         Raises:
             TelemetryInvalid: it is no such log, or nothing in it can be read.
         """
-        return flight_log.to_telemetry(_flight_log(data))
+        with np.errstate(all="ignore"):  # damaged numbers are left out once they are seen
+            return flight_log.to_telemetry(_flight_log(data))
 
 
 def _flight_log(data: bytes) -> FlightLog:

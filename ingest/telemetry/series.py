@@ -73,8 +73,7 @@ def places(t_s: npt.ArrayLike, *lat_lon_deg_and_more: npt.ArrayLike) -> Series:
 def quaternions(t_s: npt.ArrayLike, *wxyz: npt.ArrayLike) -> Series:
     """Return attitudes from four columns of quaternions; what is not of unit length is left out."""
     found = of(t_s, *wxyz)
-    with np.errstate(over="ignore"):  # damaged numbers; their length is then infinite, and they are left out
-        length = np.linalg.norm(found.values, axis=1)
+    length = np.linalg.norm(found.values, axis=1)
     found = found.where(np.abs(length - 1) < UNIT_TOLERANCE)
     return Series(found.t_s, found.values / np.linalg.norm(found.values, axis=1, keepdims=True))
 

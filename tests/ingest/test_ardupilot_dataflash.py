@@ -202,6 +202,21 @@ def test_damage_costs_the_messages_it_lies_in() -> None:
     assert telemetry.skipped >= 1
 
 
+@pytest.mark.parametrize(
+    "kind",
+    [
+        ("ATT", "Qccc", "TimeUS,,Roll,Yaw"),
+        ("ATT", "Qccc", "a,a,a,a"),
+        ("ATT", "Qcc", "TimeUS"),
+        ("ATT", "", ""),
+    ],
+)
+def test_descriptions_that_make_no_sense_are_left_out(kind: Kind) -> None:
+    """Fields without a name, of one name, and of another number than described are no table."""
+    with pytest.raises(TelemetryInvalid, match="copy it again"):
+        read(dataflash((kind, [range(len(kind[1]))] * 3)))
+
+
 def test_reading_is_linear_in_hostile_bytes() -> None:
     """Eight times as many headers that lead nowhere cost some eight times the time."""
     head = dataflash((ATT, []))

@@ -283,6 +283,17 @@ def test_damage_costs_records_and_raises_nothing_else(real: bytes, data: st.Data
     assert telemetry.samples
 
 
+def test_numbers_that_are_none_are_left_out() -> None:
+    """Signalling NaN, infinities and floats whose square is one cost their row only."""
+    rows = [yawed(t, 90) for t in range(6)]
+    data = ulog(("vehicle_attitude", ATTITUDE, rows))
+    for number, bad in enumerate((b"\x01\x00\xa0\x7f", b"\x00\x00\x80\x7f", b"\xff\xff\x7f\x7f")):
+        first = data.index(struct.pack("<Q", us(number)) + struct.pack("<f", rows[number][1]))
+        data = data[: first + 8] + bad + data[first + 12 :]
+    telemetry = read(data)
+    assert [3, 4, 5] == [round(sample.offset_s + 3) for sample in telemetry.samples]
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.binary(max_size=400))
 def test_arbitrary_bytes_raise_nothing_else(tail: bytes) -> None:
