@@ -10,11 +10,14 @@ from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from sqlalchemy import Engine
 from sqlalchemy.exc import StatementError
 
 from outwatch.domain.readings import Accepted, silence
 from outwatch.domain.types import GeoPoint, Outcome, RefusedReading, Sensor, SensorReading
+from storage import keys, schemas
 from storage.database import writing
 from storage.ledger import Ledger
 from storage.readings import WRITE_READINGS, ReadingInbox
@@ -259,3 +262,22 @@ def test_a_window_under_way_is_not_taken_from_its_writer(
     with writing(engine) as connection:
         ledger.wake(connection, [(WRITE_READINGS, WINDOW)])
     assert ledger.renew(claim)
+
+
+@given(st.datetimes(datetime(2000, 1, 1), datetime(2100, 1, 1)), st.sampled_from([1, 5, 10, 60, 1440]))  # noqa: DTZ001
+def test_a_time_lies_in_its_window(naive: datetime, minutes: int) -> None:
+    """A window's id gives its start back, and the time lies within its length after that."""
+    at, length = naive.replace(tzinfo=UTC), timedelta(minutes=minutes)
+    window = keys.window_of(at, length=length)
+    assert keys.is_window(window)
+    assert timedelta(0) <= at - keys.window_start(window) < length
+    assert keys.window_of(keys.window_start(window), length=length) == window
+
+
+def test_readings_and_refusals_come_back_from_the_lakes_tables_as_they_were() -> None:
+    """The conversion is exact in both directions, none of the optional fields excepted."""
+    odd = reading(2, unit=None, point=GeoPoint(-33.5, 71.4), details={"label": "شخص"})
+    readings = [reading(1), odd]
+    assert readings == schemas.readings_from(schemas.readings_table(readings))
+    refusals = [refused(1), replace(refused(2, sensor="pir-1"), at=START)]
+    assert refusals == schemas.refused_readings_from(schemas.refused_readings_table(refusals))
