@@ -140,13 +140,15 @@ class Sender:
             for file in on_hand:
                 sendings[file.path] += 1
                 if sendings[file.path] > MOST_SENDINGS:
+                    why = standing[file.path]["reason"]
                     raise PackageRefused(
-                        f"{file.path} arrived changed {MOST_SENDINGS} times ({standing[file.path]['reason']}): "
-                        "check the card, its reader and this machine's memory"
+                        f"{file.path} arrived changed {MOST_SENDINGS} times ({why}): check the card, its "
+                        "reader and this machine's memory"
                     )
                 self._deliver(_item(package, file, packed.sources[file.path]), package)
                 self._before_bytes += file.size_bytes
             if not on_hand:
+                self._check_patience("the server has all and does not confirm it")
                 self._say("", 0, note="the server reads the files through")
                 time.sleep(POLL_S)
         self._say("", 0)
@@ -250,16 +252,19 @@ class Sender:
 
     def _after_break(self, name: str, error: Exception) -> None:
         """Wait, longer each time that nothing came of it, or give up."""
-        still_s = time.monotonic() - self._moved_s
         log.info("upload_broken", file=name, offset=self._best, error=repr(error))
-        if self._give_up_after is not None and still_s > self._give_up_after.total_seconds():
-            raise UploadInterrupted(
-                f"no progress for {still_s:.0f} s ({error}): what came is kept; run the same command to go on"
-            ) from error
+        self._check_patience(str(error))
         if self._pause_s:
             self._say(name, max(0, self._best), note=f"{error}; trying again in {self._pause_s:.0f} s")
             time.sleep(self._pause_s)
         self._pause_s = min(LONGEST_PAUSE_S, self._pause_s * 2 or FIRST_PAUSE_S)
+
+    def _check_patience(self, why: str) -> None:
+        still_s = time.monotonic() - self._moved_s
+        if self._give_up_after is not None and still_s > self._give_up_after.total_seconds():
+            raise UploadInterrupted(
+                f"no progress for {still_s:.0f} s ({why}): what came is kept; run the same command to go on"
+            )
 
     def _say(self, name: str, offset: int, *, note: str = "") -> None:
         self._watch(Progress(name, self._before_bytes + offset, self._total_bytes, note))

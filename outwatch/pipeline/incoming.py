@@ -83,9 +83,9 @@ def announce(
 ) -> Arrival:
     """Return the file that a client is about to send, or goes on sending.
 
-    With ``package`` in its metadata it is the package's manifest or a file that the manifest names; to announce
-    it again is to ask how much of it has come. Without, it is a package of its own, or with ``group`` one of
-    several files that belong together.
+    With ``package`` in its metadata it is the package's manifest or a file that the manifest names; to
+    announce it again is to ask how much of it has come. Without, it is a package of its own, or with
+    ``group`` one of several files that belong together.
 
     Raises:
         ObjectMissing: the package's manifest has not come yet.
@@ -133,8 +133,9 @@ def take_in(pipeline: Pipeline, spool: Spool, file_id: str) -> Arrival:
         sha256 = keys.sha256_file(spool.part(file))
         if file.sha256 not in {None, sha256}:
             reason = (
-                f"{file.path} came whole ({file.size_bytes} bytes) but changed: its SHA-256 is {sha256[:12]}…, "
-                f"{(file.sha256 or '')[:12]}… was announced. It is in quarantine; hand it in again."
+                f"{file.path} came whole ({file.size_bytes} bytes) but changed: its SHA-256 is "
+                f"{sha256[:12]}…, {(file.sha256 or '')[:12]}… was announced. It is in quarantine; hand it in "
+                "again."
             )
             _quarantine(
                 pipeline, spool.part(file), name=file.path, sha256=sha256, error=PackageRefused(reason)
@@ -217,9 +218,13 @@ def settle_incoming(pipeline: Pipeline) -> dict[str, int]:
 
 
 def arrivals(pipeline: Pipeline) -> list[dict[str, Any]]:
-    """Return what is on its way in, one row a package, the oldest first."""
+    """Return what is on its way in, one row a package, the oldest first; what has landed whole is not."""
     spool = open_spool(pipeline.settings)
-    return [_row(spool, parcel) for parcel in spool.parcels()]
+    return [
+        _row(spool, parcel)
+        for parcel in spool.parcels()
+        if any(file.state is not ArrivalState.LANDED for file in _content(parcel))
+    ]
 
 
 def arrival(spool: Spool, package: str) -> dict[str, Any]:

@@ -176,9 +176,7 @@ def test_a_break_goes_on_from_what_the_server_kept(server: Server, packed: Packe
 
 def test_it_gives_up_where_it_is_told_to(server: Server, packed: Packed) -> None:
     """With what to do; else it goes on for ever."""
-    server.bend = lambda method, path: (
-        (503, {}, {"error": "closed for repair"}) if method == "PATCH" else None
-    )
+    server.bend = lambda method, _: (503, {}, {"error": "closed for repair"}) if method == "PATCH" else None
     with pytest.raises(UploadInterrupted, match=r"no progress.*closed for repair.*run the same command"):
         sent(server, packed, give_up_after=timedelta(seconds=0.2))
 
