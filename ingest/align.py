@@ -12,13 +12,19 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
+import numpy as np
+
 from ingest.segments import JOIN_TOLERANCE_S, clip_number
+from ingest.telemetry.attitude import between, from_angles, to_angles
 from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.types import GeoPoint, Telemetry, TelemetrySample
 
 SAME_FLIGHT_MIN_S, SAME_FLIGHT_SHARE = 5.0, 0.2
 """Telemetry that starts later, or outlasts the clip, by more than both (seconds, share of the clip) is
 another flight's: aircraft start and end the two files together, give or take one record and a late buffer."""
+STEEP_DEG = -75.0
+"""Steeper than this, angles are interpolated as one attitude: 15 degrees are more than a gimbal turns
+between two records."""
 ENDS_TOGETHER_S = 2.0
 """Closer ends are one: the oldest firmwares write a record a second, and number it by its end."""
 MAX_CLOCK_DIFFERENCE = timedelta(hours=26)
@@ -188,18 +194,39 @@ def _between(a: TelemetrySample, b: TelemetrySample, offset_s: float) -> Telemet
     """Return the pose between two samples; what only one of them knows is taken from it."""
     span_s = b.offset_s - a.offset_s
     share = (offset_s - a.offset_s) / span_s if span_s > 0 else 0.0
+    heading_deg, pitch_deg, roll_deg = _angles(a, b, share=share)
     return TelemetrySample(
         offset_s=offset_s,
         at=_time(a, b, share=share, offset_s=offset_s),
         point=_point(a.point, b.point, share=share),
         height_agl_m=_linear(a.height_agl_m, b.height_agl_m, share=share),
-        heading_deg=_circular(a.heading_deg, b.heading_deg, share=share),
-        pitch_deg=_linear(a.pitch_deg, b.pitch_deg, share=share),
-        roll_deg=_signed(_circular(a.roll_deg, b.roll_deg, share=share)),
+        heading_deg=heading_deg,
+        pitch_deg=pitch_deg,
+        roll_deg=roll_deg,
         hfov_deg=_linear(a.hfov_deg, b.hfov_deg, share=share),
         focal_length_mm=_linear(a.focal_length_mm, b.focal_length_mm, share=share),
         home=a.home or b.home,
     )
+
+
+def _angles(
+    a: TelemetrySample, b: TelemetrySample, *, share: float
+) -> tuple[float | None, float | None, float | None]:
+    """Return the camera's heading, pitch and roll between two samples.
+
+    Angle by angle, except near straight down: there heading and roll trade places between two records
+    that hardly differ, so that only the attitude as a whole can be interpolated.
+    """
+    one, two = (a.heading_deg, a.pitch_deg, a.roll_deg), (b.heading_deg, b.pitch_deg, b.roll_deg)
+    if None in one or None in two or min(a.pitch_deg or 0.0, b.pitch_deg or 0.0) > STEEP_DEG:
+        return (
+            _circular(a.heading_deg, b.heading_deg, share=share),
+            _linear(a.pitch_deg, b.pitch_deg, share=share),
+            _signed(_circular(a.roll_deg, b.roll_deg, share=share)),
+        )
+    mixed = between(from_angles(*one), from_angles(*two), share=np.array([share]))  # type: ignore[arg-type]
+    heading_deg, pitch_deg, roll_deg = to_angles(mixed)[0].tolist()
+    return heading_deg % 360, pitch_deg, _signed_turn(roll_deg)
 
 
 def _time(a: TelemetrySample, b: TelemetrySample, *, share: float, offset_s: float) -> datetime | None:

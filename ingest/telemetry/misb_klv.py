@@ -192,30 +192,32 @@ def _samples(table: Table, *, times_us: Integers, offsets_s: Floats) -> tuple[Te
     heading, pitch, roll = _airframe(table)
     looks = _camera(table, heading, pitch, roll)
     height = _either(table.column(104), table.column(75))
+    # Both above the sea: how far the camera is above the ground it looks at.
+    above_ground = table.column(15) - table.column(25)
+    above_ground[~(above_ground > 0)] = np.nan
     hfov = table.column(16)
     hfov[hfov <= 0] = np.nan
     ats = [datetime.fromtimestamp(at_s, UTC) if at_s >= 0 else None for at_s in (times_us / 1e6).tolist()]
     points = _points(table.column(13), table.column(14), _plain(table.column(15)))
-    angles = map(_plain, (*looks, hfov, heading, pitch, roll, height))
+    angles = map(_plain, (*looks, hfov, heading, pitch, roll, height, above_ground))
+    rows = zip(offsets_s.tolist(), ats, points, *angles, _corners(table), strict=True)
     return tuple(
         TelemetrySample(
             offset_s=offset_s,
             at=at,
             point=point,
-            height_agl_m=None,
+            height_agl_m=agl_m,
             heading_deg=look_to,
             pitch_deg=look_up,
             roll_deg=lean,
-            hfov_deg=hfov_deg,
+            hfov_deg=fov,
             airframe_heading_deg=fly_to,
             airframe_pitch_deg=nose_up,
             airframe_roll_deg=bank,
             ellipsoid_height_m=up_m,
             corners=four,
         )
-        for offset_s, at, point, look_to, look_up, lean, hfov_deg, fly_to, nose_up, bank, up_m, four in zip(
-            offsets_s.tolist(), ats, points, *angles, _corners(table), strict=True
-        )
+        for offset_s, at, point, look_to, look_up, lean, fov, fly_to, nose_up, bank, up_m, agl_m, four in rows
         if at is not None or point is not None or look_up is not None
     )
 

@@ -191,7 +191,8 @@ class TelemetrySample:
     """None where the telemetry carries no clock."""
     point: GeoPoint | None
     height_agl_m: float | None
-    """Height above the take-off point, as aircraft report it."""
+    """Height above the take-off point, as aircraft report it; from KLV, above the ground in the picture's
+    middle."""
     heading_deg: float | None = None
     pitch_deg: float | None = None
     roll_deg: float | None = None

@@ -5,6 +5,7 @@ Belongs here: the order of things. Not here: any of the things.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from datetime import timedelta
@@ -111,8 +112,6 @@ def simulate(
     outposts = out_dir / "outposts.geojson"
     write_json(outposts, outposts_geojson(scenario, site))
     dem = scenario.terrain.dem
-    if dem is None and telemetry_kind == "klv" and isinstance(surface, FlatSurface):
-        surface = invent_relief(relief_m=0.0, scale_m=scenario.terrain.relief_scale_m, seed=scenario.seed)
     if dem is None and isinstance(surface, GridSurface):
         dem = out_dir / f"{scenario.name}.dem.tif"
         write_dem(dem, site=site, surface=surface)
@@ -147,18 +146,27 @@ def _with_subtitles(video: Path, poses: list[Pose], *, scenario: Scenario, site:
 
 def _with_klv(video: Path, poses: list[Pose], *, scenario: Scenario, site: Site) -> tuple[Path, Path]:
     """Put a video into a transport stream with its poses; return that, which is its own telemetry."""
-    samples = (
-        _sample(pose, offset_s=index / scenario.fps, scenario=scenario, site=site)
+    packets = (
+        (index / scenario.fps, _packet(pose, index / scenario.fps, scenario=scenario, site=site))
         for index, pose in enumerate(poses)
     )
     stream = video.with_suffix(".ts")
-    write_ts(video, ((sample.offset_s, encode_packet(sample)) for sample in samples), out=stream)
+    write_ts(video, packets, out=stream)
     video.unlink()
     return stream, stream
 
 
-def _sample(pose: Pose, *, offset_s: float, scenario: Scenario, site: Site) -> TelemetrySample:
-    return TelemetrySample(
+def _packet(pose: Pose, offset_s: float, *, scenario: Scenario, site: Site) -> bytes:
+    """Return a pose as KLV, with the middle of the picture where the ground is level."""
+    flat = scenario.terrain.dem is None and scenario.terrain.relief_m == 0
+    centre = None
+    if flat and pose.pitch_deg < 0:
+        away_m = pose.up_m / math.tan(math.radians(-pose.pitch_deg))
+        heading = math.radians(pose.heading_deg)
+        centre = site.to_geo(
+            pose.east_m + away_m * math.sin(heading), pose.north_m + away_m * math.cos(heading), 0.0
+        )
+    sample = TelemetrySample(
         offset_s=offset_s,
         at=scenario.start_utc + timedelta(seconds=offset_s),
         point=site.to_geo(pose.east_m, pose.north_m, pose.up_m),
@@ -171,6 +179,7 @@ def _sample(pose: Pose, *, offset_s: float, scenario: Scenario, site: Site) -> T
         airframe_pitch_deg=_LEAN_DEG[0],
         airframe_roll_deg=_LEAN_DEG[1],
     )
+    return encode_packet(sample, centre=centre)
 
 
 def _ground_of(scenario: Scenario) -> tuple[Site, Surface]:

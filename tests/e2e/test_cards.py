@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,7 @@ import pytest
 from outwatch.domain.errors import NoRoom
 from outwatch.domain.types import ClockSource
 from outwatch.pipeline import landing, registration, runner, wiring
-from outwatch.simulate import SimulatedFlight
+from outwatch.simulate import SimulatedFlight, load_scenario, simulate
 
 ClipWriter = Callable[..., Path]
 
@@ -178,3 +179,19 @@ def test_flight_log_of_another_day_is_refused_by_name(
     found = outcomes(pipeline)
     assert found[track.name] == "refused"
     assert found[gathering_flight.video.name] == found[gathering_flight.telemetry.name] == "accepted"
+
+
+def test_flight_with_klv_inside_gives_the_same_event_as_with_subtitles(
+    pipeline: wiring.Pipeline, tmp_path: Path
+) -> None:
+    """A transport stream with MISB telemetry is placed, timed by its satellites, and raises its gathering."""
+    scenario = replace(load_scenario("demo_gathering"), duration_s=26.0)
+    flight = simulate(scenario, tmp_path, telemetry_kind="klv")
+    hand_in(pipeline, flight.video)
+    (registered,) = pipeline.ledger.clips()
+    assert (registered.telemetry_format, registered.clock_source) == ("misb_klv", ClockSource.EMBEDDED_GPS)
+    (event,) = registration.standing_events(pipeline, registered)
+    (truth,) = flight.events
+    assert event.outpost_id == truth.outpost_id
+    assert event.count_low <= truth.count <= event.count_high
+    assert event.distance_m == pytest.approx(truth.distance_m, abs=event.fix.error_radius_m)

@@ -219,3 +219,17 @@ def test_neighbours_in_turn_and_lenses_of_one_moment_agree(neighbour: ClipSpan) 
 def test_chapters_of_one_recording_do_not_contradict_each_other() -> None:
     """They may all state the time at which the recording started."""
     assert neighbour_doubts(span("GH010042.MP4", 0, 300), [span("GH020042.MP4", 0, 200)]) == ()
+
+
+def test_straight_down_heading_and_roll_may_trade_places() -> None:
+    """Two records of one camera that looks down, written the two ways there are, leave it upright between."""
+    north = TelemetrySample(0.0, None, None, None, heading_deg=10.0, pitch_deg=-89.9, roll_deg=0.0)
+    south = TelemetrySample(1.0, None, None, None, heading_deg=190.0, pitch_deg=-89.9, roll_deg=180.0)
+    pose = pose_at(Telemetry("x", (north, south)), 0.5)
+    assert pose is not None
+    assert pose.heading_deg is not None
+    assert pose.pitch_deg is not None
+    assert pose.roll_deg is not None
+    # Which way the picture's upper edge points, whichever of the two ways it is written.
+    assert (pose.heading_deg - pose.roll_deg) % 360 == pytest.approx(10.0, abs=0.5)
+    assert pose.pitch_deg == pytest.approx(-90.0, abs=0.2)

@@ -185,6 +185,14 @@ def test_ellipsoid_heights_are_never_sea_levels(sent: tuple[int, float], expecte
     assert found.point.alt_m is None
 
 
+def test_height_is_over_the_ground_in_the_middle_of_the_picture() -> None:
+    """Sensor altitude less the frame centre's elevation, both above the sea; below ground it is unknown."""
+    (found,) = read(encode_packet(SAMPLE, centre=GeoPoint(33.5, 71.4, 1080.0))).samples
+    assert found.height_agl_m == pytest.approx(120.0, abs=0.7)
+    (buried,) = read(encode_packet(SAMPLE, centre=GeoPoint(33.5, 71.4, 1300.0))).samples
+    assert buried.height_agl_m is None
+
+
 def test_the_finer_ellipsoid_height_leads() -> None:
     """Item 104 has a step of 8 mm, item 75 one of 30 cm."""
     (found,) = read(encode_packet(SAMPLE, geoid_undulation_m=-41.037)).samples

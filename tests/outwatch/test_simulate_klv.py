@@ -19,7 +19,6 @@ from outwatch.cli import app
 from outwatch.domain.types import GeoPoint, Telemetry, TelemetrySample, TimeBase
 from outwatch.simulate import SimulatedFlight, parse_scenario, simulate
 from outwatch.simulate.klv import encode_packet
-from outwatch.simulate.terrain import read_dem
 
 FLIGHT: dict[str, Any] = {
     "name": "klv", "seed": 5, "duration_s": 3, "fps": 10,
@@ -57,9 +56,9 @@ def telemetry(flight: SimulatedFlight) -> Telemetry:
 
 
 def test_a_flight_is_one_transport_stream(flight: SimulatedFlight) -> None:
-    """The stream takes the place of video and subtitles, beside truth, outposts and ground."""
+    """The stream takes the place of video and subtitles, beside truth and outposts."""
     assert {path.name for path in flight.video.parent.iterdir()} == {
-        "klv.ts", "klv.truth.json", "klv.dem.tif", "outposts.geojson",
+        "klv.ts", "klv.truth.json", "outposts.geojson",
     }  # fmt: skip
     assert flight.telemetry == flight.video
 
@@ -102,12 +101,13 @@ def test_the_airframe_leans_while_the_camera_does_not(telemetry: Telemetry) -> N
     assert (first.airframe_pitch_deg, first.airframe_roll_deg) == pytest.approx((-4.0, 2.5), abs=0.01)
 
 
-def test_flat_ground_comes_as_a_dem(flight: SimulatedFlight) -> None:
-    """KLV tells heights above the sea only, so that the height of the ground must be known."""
-    assert flight.dem is not None
-    site, surface = read_dem(flight.dem, lat_deg=33.5, lon_deg=71.4)
-    assert site.alt_m == pytest.approx(500.0)
-    assert np.ptp(surface.heights) == 0.0
+def test_height_is_told_over_the_middle_of_the_picture(flight: SimulatedFlight, telemetry: Telemetry) -> None:
+    """On level ground a flight needs no elevation model: KLV tells the ground's height it looks at."""
+    assert flight.dem is None
+    for sample in telemetry.samples:
+        assert sample.point is not None
+        assert sample.point.alt_m is not None
+        assert sample.height_agl_m == pytest.approx(sample.point.alt_m - 500.0, abs=0.31)
 
 
 def test_a_sample_without_anything_is_a_set_without_measures() -> None:
@@ -124,7 +124,7 @@ def test_a_text_that_is_too_long_is_refused() -> None:
 
 
 def test_the_command_writes_a_transport_stream(tmp_path: Path) -> None:
-    """`outwatch simulate --telemetry klv` names the stream once, and the ground."""
+    """`outwatch simulate --telemetry klv` names the stream once."""
     scenario = tmp_path / "tiny.toml"
     scenario.write_text(
         'name = "tiny"\nseed = 1\nstart = 2026-03-14T21:40:00\nduration_s = 1\nfps = 5\n'
@@ -139,5 +139,4 @@ def test_the_command_writes_a_transport_stream(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     printed = result.output.replace("\n", " ")
     assert printed.count("tiny.ts") == 1
-    assert "tiny.dem.tif" in printed
     assert not (tmp_path / "tiny.mp4").exists()
