@@ -127,8 +127,11 @@ class Spool:
         """
         with self._changing() as database:
             standing = _parcel(database, parcel.id)
-            if standing is not None and not join:
-                return standing
+            if standing is not None:
+                # A crash may have come between the row and the folder.
+                (self.folder / parcel.id).mkdir(exist_ok=True)
+                if not join:
+                    return standing
             known = standing.files if standing else ()
             files = [replace(file, number=file.number + len(known)) for file in parcel.files]
             self._check_limits(database, parcel.id, files, known=len(known))

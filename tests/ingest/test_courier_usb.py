@@ -14,8 +14,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import structlog
+from typer.testing import CliRunner
 
 from ingest.courier import usb
+from outwatch.cli import app
 from outwatch.domain.errors import NoRoom, PackageRefused, UploadInterrupted
 from outwatch.pipeline import courier, wiring
 from outwatch.pipeline.wiring import Pipeline
@@ -252,6 +255,39 @@ def test_a_stick_that_keeps_something_else_is_found_out(
     monkeypatch.setattr(usb, "_read_back", lambda _: "0" * 64)
     with pytest.raises(PackageRefused, match="take another stick"):
         write(station, card, stick)
+
+
+@pytest.fixture
+def logging_of_its_own() -> Iterator[None]:
+    """Take back where the command line sends logs: its stream ends with the test."""
+    yield
+    structlog.reset_defaults()
+
+
+@pytest.mark.usefixtures("logging_of_its_own")
+def test_the_command_line_tells_programs_and_people(
+    station: Settings, card: Path, stick: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """0 where all was taken, 1 with the name of what was not, or where there is nothing."""
+    monkeypatch.setenv("OUTWATCH_HOME", str(tmp_path / "headquarters"))
+    monkeypatch.setenv("OUTWATCH_UPLOADS__MIN_FREE_BYTES", "0")
+
+    def outwatch(*words: object) -> tuple[int, str, str]:
+        result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+        return result.exit_code, result.stdout, " ".join(result.stderr.split())
+
+    assert "holds no package: is it the right stick?" in outwatch("receive", stick)[2]
+    folder = write(station, card, stick)
+    code, shown, _ = outwatch("receive", stick, "--json")
+    (row,) = json.loads(shown)
+    assert (code, row["landed"], row["known"], row["refused"]) == (0, 2, 0, [])
+    (folder / "files" / "DCIM" / "DJI_1.SRT").write_bytes(LOG[::-1])
+    code, _, told = outwatch("receive", stick)
+    assert (code, "refused DCIM/DJI_1.SRT" in told) == (1, True)
+    assert "nothing is waiting to be sent" in outwatch("upload")[2]
+    assert "where to?" in outwatch("upload", card)[2]
+    assert "no such camera" in outwatch("upload", card, "--usb", stick, "--camera", "no such camera")[2]
+    assert "set OUTWATCH_UPLOADS__TOKEN first" in outwatch("serve", "--host", "0.0.0.0")[2]  # noqa: S104
 
 
 def test_a_stick_that_is_not_there_is_told(station: Settings, card: Path, tmp_path: Path) -> None:

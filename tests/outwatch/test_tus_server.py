@@ -513,6 +513,21 @@ def test_several_clients_at_once_do_not_mix(client: Station) -> None:
         assert path.read_bytes() == contents[path.name]
 
 
+def test_what_is_on_its_way_is_listed(client: Station) -> None:
+    """With its bytes, until it has landed whole."""
+    package = package_of({"A.MP4": CLIP, "A.SRT": LOG})
+    client.open_package(package)
+    client.send_file(package, "A.SRT", LOG)
+    (row,) = client.http.get("/uploads").json()
+    assert (row["id"], row["client"], row["declared"]) == (package.id, "127.0.0.1", {"operator": "Ali"})
+    assert (row["size_bytes"], row["received_bytes"]) == (len(CLIP) + len(LOG), len(LOG))
+    assert [file["state"] for file in row["files"]] == ["waiting", "confirmed"]
+    client.send_file(package, "A.MP4", CLIP)
+    client.wait_state(package, "A.MP4", "landed")
+    client.wait_state(package, "A.SRT", "landed")
+    assert client.http.get("/uploads").json() == []
+
+
 def test_what_makes_no_progress_is_given_up_and_reported(client: Station) -> None:
     """The bytes go, and each file that did not come has its row and its reason."""
     package = package_of(
