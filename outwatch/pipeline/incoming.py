@@ -1,8 +1,8 @@
 """Packages on their way in over the network: announced, checked when whole, handed over, given up.
 
-Belongs here: what a file that has come whole means, when a clip and its telemetry are complete, and when
-waiting ends. Not here: bytes and limits (``spool.py``), the protocol (``outwatch/console/uploads.py``), and
-what becomes of files in ``landing/`` (``landing.py``).
+Belongs here: which file a client means, what one that has come whole is, and when waiting ends. Not here:
+bytes and limits (``spool.py``), the protocol (``outwatch/console/uploads.py``), and what lands with what
+(``handover.py``).
 """
 
 from __future__ import annotations
@@ -12,10 +12,9 @@ import hashlib
 import json
 import os
 import re
-import tempfile
 import uuid
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
@@ -33,25 +32,16 @@ from ingest.courier.package import (
     check_path,
     parse_package,
 )
-from ingest.register import MANIFEST_SUFFIX, refusal, sort_upload
 from outwatch.domain.errors import (
     ConfigInvalid,
     NoRoom,
     ObjectMissing,
-    OutwatchError,
     PackageRefused,
     PackageTooLarge,
     TransientError,
 )
-from outwatch.pipeline.landing import (
-    Landed,
-    MissingFile,
-    land,
-    manifest_name,
-    parse_declared,
-    preview_name,
-    record_without_content,
-)
+from outwatch.pipeline.handover import close, content_of, hand_over, quarantine
+from outwatch.pipeline.landing import MissingFile, parse_declared, record_without_content
 from outwatch.pipeline.spool import MANIFEST_ROLE, Arrival, ArrivalState, Parcel, Spool
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.settings import Settings
@@ -137,7 +127,7 @@ def take_in(pipeline: Pipeline, spool: Spool, file_id: str) -> Arrival:
                 f"{sha256[:12]}…, {(file.sha256 or '')[:12]}… was announced. It is in quarantine; hand it in "
                 "again."
             )
-            _quarantine(
+            quarantine(
                 pipeline, spool.part(file), name=file.path, sha256=sha256, error=PackageRefused(reason)
             )
             spool.drop_part(file)
@@ -174,7 +164,7 @@ def take_package(
     counts: Counter[str] = Counter()
     refused: list[tuple[str, str]] = []
     with spool.settling(wait=True):
-        known = {file.path: file for file in _content(_required(spool, package.id))}
+        known = {file.path: file for file in content_of(_required(spool, package.id))}
         # Clips last, each landed as soon as it is whole: no more than one waits on our disk.
         for item in sorted(package.files, key=lambda file: file.role is Role.VIDEO):
             coming = known[item.path].state in {ArrivalState.WAITING, ArrivalState.REFUSED}
@@ -223,7 +213,7 @@ def arrivals(pipeline: Pipeline) -> list[dict[str, Any]]:
     return [
         _row(spool, parcel)
         for parcel in spool.parcels()
-        if any(file.state is not ArrivalState.LANDED for file in _content(parcel))
+        if any(file.state is not ArrivalState.LANDED for file in content_of(parcel))
     ]
 
 
@@ -238,7 +228,7 @@ def arrival(spool: Spool, package: str) -> dict[str, Any]:
 
 def _required(spool: Spool, package: str) -> Parcel:
     parcel = spool.parcel(package)
-    if parcel is None or parcel.files[0].role != MANIFEST_ROLE or not _content(parcel):
+    if parcel is None or parcel.files[0].role != MANIFEST_ROLE or not content_of(parcel):
         raise ObjectMissing(f"package {package[:80]!r} is unknown here: send its {MANIFEST_NAME} first")
     return parcel
 
@@ -402,126 +392,6 @@ def _settle(pipeline: Pipeline, spool: Spool, parcel: Parcel) -> Counter[str]:
     return counts
 
 
-def hand_over(pipeline: Pipeline, spool: Spool, parcel: Parcel, *, partial: bool) -> Counter[str]:
-    """Land each clip whose telemetry has come too, and return how many were new and how many known.
-
-    Args:
-        pipeline: where they land.
-        spool: where they are.
-        parcel: as it stands.
-        partial: do not wait for what is missing.
-    """
-    files = {file.path: file for file in _content(parcel)}
-    bundles = list(_bundles(files))
-    done = {path for path, file in files.items() if file.state is ArrivalState.LANDED}
-    counts: Counter[str] = Counter()
-    for bundle in bundles:
-        first, *rest = (files[path] for path in bundle)
-        whole = all(file.state in {ArrivalState.CONFIRMED, ArrivalState.LANDED} for file in rest)
-        waits = not partial and (not whole or _waits_for_clip(first, parcel, pipeline.now()))
-        if first.state is not ArrivalState.CONFIRMED or waits:
-            continue
-        on_hand = [first, *(file for file in rest if file.state is ArrivalState.CONFIRMED)]
-        landed = _land_bundle(pipeline, spool, on_hand, parcel)
-        if landed is None:
-            continue
-        done.add(first.path)
-        counts["incoming_landed" if landed.is_new else "incoming_known"] += 1
-        for file in on_hand:
-            # What several clips share stays until the last of them has it.
-            if all(other[0] in done for other in bundles if file.path in other):
-                spool.settle(file, ArrivalState.LANDED, upload_id=landed.upload_id or "")
-                spool.drop_part(file)
-    return counts
-
-
-def _bundles(files: Mapping[str, Arrival]) -> Iterator[tuple[str, ...]]:
-    """Yield the paths that land together, the clip first; telemetry of no clip is a bundle of its own."""
-    companions = {
-        path for path, file in files.items() if file.role == Role.PREVIEW or path.endswith(MANIFEST_SUFFIX)
-    }
-    sorted_paths = sort_upload(files.keys() - companions)
-    taken: set[str] = set()
-    for group in sorted_paths.groups:
-        folder = PurePosixPath(group.video).parent
-        beside = (str(folder / name(group.video)) for name in (manifest_name, preview_name))
-        bundle = (group.video, *group.sidecars, *(path for path in beside if path in files))
-        taken.update(bundle)
-        yield bundle
-    for path in files.keys() - companions:
-        if path not in taken:
-            yield (path,)
-
-
-def _waits_for_clip(file: Arrival, parcel: Parcel, now: datetime) -> bool:
-    """Tell whether a file of no clip may yet find one in its group."""
-    is_clip = bool(sort_upload([file.path]).groups)
-    return parcel.open_until is not None and now < parcel.open_until and not is_clip
-
-
-def _land_bundle(pipeline: Pipeline, spool: Spool, files: Sequence[Arrival], parcel: Parcel) -> Landed | None:
-    """Land files under their own names; return None where they could not be, and say so beside the first."""
-    with tempfile.TemporaryDirectory(dir=pipeline.scratch) as folder:
-        staged: list[Path] = []
-        for file in files:
-            path = Path(folder) / PurePosixPath(file.path).name
-            if path.exists():  # logs of one name in several folders of a card
-                path = path.with_name(file.path.replace("/", "_"))
-            os.link(spool.part(file), path)
-            if file.modified_at is not None:
-                os.utime(path, (file.modified_at.timestamp(),) * 2)
-            staged.append(path)
-        results = land(pipeline, staged, declared=parcel.declared)
-    errors = "; ".join(result.error for result in results if result.error is not None)
-    if errors or not results:
-        spool.settle(files[0], ArrivalState.CONFIRMED, reason=errors)
-        log.warning("not_landed", package=parcel.id, file=files[0].path, errors=errors)
-        return None
-    log.info("landed", package=parcel.id, file=files[0].path, upload_id=results[0].upload_id)
-    return results[0]
-
-
-def close(pipeline: Pipeline, spool: Spool, package: str) -> Counter[str]:
-    """Land what has come of a package, account for the rest, and forget it: no more will come."""
-    parcel = spool.parcel(package)
-    if parcel is None:
-        return Counter()
-    moved_at = spool.moved_at(parcel)
-    counts = hand_over(pipeline, spool, parcel, partial=True)
-    parcel = spool.parcel(package) or parcel
-    # Where no manifest came whole, its own row says that something was on its way.
-    content = _content(parcel) or parcel.files
-    rest = [file for file in content if file.state is not ArrivalState.LANDED and file.role != Role.PREVIEW]
-    missing = [_missing(pipeline, spool, file, moved_at=moved_at) for file in rest]
-    record_without_content(pipeline, missing, source=f"package {package} from {parcel.client}")
-    spool.remove(package)
-    counts["incoming_abandoned"] = len(missing)
-    if missing:
-        log.warning("package_closed", package=package, missing=[file.name for file in missing])
-    return counts
-
-
-def _missing(pipeline: Pipeline, spool: Spool, file: Arrival, *, moved_at: datetime) -> MissingFile:
-    """Return the row of a file that did not land; one that came whole goes to quarantine."""
-    came = f"{spool.offset(file) / 1e6:.1f} of {file.size_bytes / 1e6:.1f} MB"
-    reason = file.reason or f"only {came} came by {moved_at:%Y-%m-%d %H:%M} UTC; hand it in again"
-    if file.state is ArrivalState.CONFIRMED:
-        sha256 = keys.sha256_file(spool.part(file))
-        _quarantine(pipeline, spool.part(file), name=file.path, sha256=sha256, error=PackageRefused(reason))
-    return MissingFile(file.path, file.sha256 or "", file.size_bytes, FileState.ABANDONED, reason)
-
-
-def _quarantine(pipeline: Pipeline, path: Path, *, name: str, sha256: str, error: OutwatchError) -> None:
-    """Keep a file that must not be used, with the reason a person can act on."""
-    pipeline.store.upload(keys.quarantine(sha256, name), path)
-    reason = json.dumps(refusal(error, file_name=name, sha256=sha256), indent=1, ensure_ascii=False)
-    pipeline.store.put(keys.quarantine_reason(sha256), reason.encode())
-
-
-def _content(parcel: Parcel) -> tuple[Arrival, ...]:
-    return tuple(file for file in parcel.files if file.role != MANIFEST_ROLE)
-
-
 def _row(spool: Spool, parcel: Parcel) -> dict[str, Any]:
     files = [
         {
@@ -532,7 +402,7 @@ def _row(spool: Spool, parcel: Parcel) -> dict[str, Any]:
             "state": file.state.value,
             "reason": file.reason,
         }
-        for file in _content(parcel)
+        for file in content_of(parcel)
     ]
     return {
         "id": parcel.id,
