@@ -16,9 +16,8 @@ from pathlib import Path, PurePosixPath
 
 import structlog
 
-from ingest.card import MANIFEST_SUFFIX
 from ingest.courier.package import Role
-from ingest.register import refusal, sort_upload
+from ingest.register import MANIFEST_SUFFIX, refusal, sort_upload
 from outwatch.domain.errors import OutwatchError, PackageRefused
 from outwatch.pipeline.landing import (
     Landed,
