@@ -1,8 +1,8 @@
-"""Fuzz one telemetry parser with coverage guidance: ``python tests/fuzz/telemetry.py FORMAT [libFuzzer options]``.
+"""Fuzz a telemetry parser with coverage guidance: ``python tests/fuzz/telemetry.py FORMAT [options]``.
 
 A parser may answer any bytes with telemetry or with ``TelemetryInvalid``; anything else is a crash, which
 libFuzzer keeps as a file and prints. Seeds are the real samples of that format, where OUTWATCH_SAMPLES is
-set. ``-max_total_time=300`` runs five minutes; ``-rss_limit_mb`` and ``-timeout`` bound memory and time.
+set. The options are libFuzzer's: ``-max_total_time=300`` runs five minutes.
 """
 
 from __future__ import annotations

@@ -88,7 +88,8 @@ def clip(clip_id: str = "c1", *, hour: int = 12, platform: str = "XT2") -> Clip:
         started_at=datetime(2026, 3, 1, hour, 0, 0, 250_000, tzinfo=UTC), clock_source=ClockSource.TELEMETRY,
         clock_uncertainty_s=1.0, duration_s=30.0, frame_count=900, width_px=640, height_px=512,
         frame_rate_hz=29.97, codec="h264", object_key="footage/x", sha256="ab" * 32,
-        completeness=Completeness(900, 900, 0, 30.0, 30.0, ((1.5, 2.25),)), file_name="پشاور.mp4", size_bytes=1000,
+        completeness=Completeness(900, 900, 0, 30.0, 30.0, ((1.5, 2.25),)), file_name="پشاور.mp4",
+        size_bytes=1000,
     )  # fmt: skip
 
 
