@@ -362,7 +362,14 @@ def _ingest_row(pipeline: wiring.Pipeline, landed: landing.Landed) -> dict[str, 
 def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
     table = Table("file", "outcome", "clip", "events", "notes")
     table.columns[0].overflow = "fold"
-    colours = {"accepted": "green", "refused": "red", "duplicate": "yellow", "landed": "cyan"}
+    colours = {
+        "accepted": "green",
+        "refused": "red",
+        "duplicate": "yellow",
+        "landed": "cyan",
+        "set_aside": "dim",
+        "abandoned": "red",
+    }
     for row in rows:
         if row["error"]:
             table.add_row(escape(row["names"][0]), "[red]not handed in[/]", "", "", escape(row["error"]))

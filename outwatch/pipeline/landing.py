@@ -119,8 +119,8 @@ def _land_card(pipeline: Pipeline, folder: Path, *, declared: Mapping[str, str])
         for file in card.files
         if file.kind in LEFT_ON_CARD
     ]
-    record_without_content(pipeline, left, source=str(folder))
-    return landed
+    set_aside = record_without_content(pipeline, left, source=str(folder))
+    return [*landed, set_aside] if set_aside else landed
 
 
 def require_room(pipeline: Pipeline, size_bytes: int) -> None:
@@ -198,16 +198,16 @@ def _beside(path: Path) -> list[str]:
     )
 
 
-def record_without_content(pipeline: Pipeline, files: Sequence[MissingFile], *, source: str) -> bool:
+def record_without_content(pipeline: Pipeline, files: Sequence[MissingFile], *, source: str) -> Landed | None:
     """Give files whose content is not here their row in the ledger; the same files are recorded once.
 
     Args:
         pipeline: whose ledger.
-        files: with the outcome and the reason of each.
+        files: with the outcome and the reason of each; None is returned where there are none.
         source: the package, card or upload they belonged to, for those who ask later.
     """
     if not files:
-        return False
+        return None
     upload_id = keys.upload_id((f"{source}/{file.name}", file.sha256) for file in files)
     rows = [
         LandedFile(
@@ -223,7 +223,8 @@ def record_without_content(pipeline: Pipeline, files: Sequence[MissingFile], *, 
         )
         for file in files
     ]
-    return pipeline.ledger.record_upload(rows, declared={"source": source}, opens=[])
+    is_new = pipeline.ledger.record_upload(rows, declared={"source": source}, opens=[])
+    return Landed(tuple(file.name for file in files), upload_id, is_new=is_new)
 
 
 def manifest_name(video: str) -> str:
