@@ -14,9 +14,14 @@ health() {
     scheduler) airflow jobs check --local --job-type SchedulerJob ;;
     dag-processor) airflow jobs check --local --job-type DagProcessorJob ;;
     triggerer) airflow jobs check --local --job-type TriggererJob ;;
+    uploads)
+      # That it wants its token is an answer too.
+      python -c 'import sys, httpx
+sys.exit(httpx.get(sys.argv[1], timeout=10, trust_env=False).status_code >= 500)' http://127.0.0.1:8080/uploads
+      ;;
     cli) outwatch --version ;;
     *)
-      echo "health: expected api-server, scheduler, dag-processor, triggerer or cli, found $1" >&2
+      echo "health: expected api-server, scheduler, dag-processor, triggerer, uploads or cli, found $1" >&2
       return 2
       ;;
   esac

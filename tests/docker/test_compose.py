@@ -20,8 +20,9 @@ EXAMPLE = dict(
     for line in (DOCKER / ".env.example").read_text(encoding="utf-8").splitlines()
     if line and not line.startswith("#")
 )
-OURS = ("migrate", "api-server", "scheduler", "dag-processor", "cli")
+OURS = ("migrate", "api-server", "scheduler", "dag-processor", "uploads", "cli")
 ROLES = ("api-server", "scheduler", "dag-processor")
+LASTING = (*ROLES, "uploads")
 
 
 def setting_names(model: type[BaseModel], *, prefix: str = "OUTWATCH_") -> set[str]:
@@ -37,7 +38,7 @@ def setting_names(model: type[BaseModel], *, prefix: str = "OUTWATCH_") -> set[s
 
 
 def test_the_services_are_there() -> None:
-    """A store, a database, and Airflow's parts with LocalExecutor."""
+    """A store, a database, Airflow's parts with LocalExecutor, and the upload server."""
     assert set(SERVICES) == {"store", "postgres", *OURS}
     assert {SERVICES[role]["environment"]["AIRFLOW__CORE__EXECUTOR"] for role in ROLES} == {"LocalExecutor"}
     assert all(SERVICES[role]["command"][0] == role for role in ROLES)
@@ -49,16 +50,16 @@ def test_nothing_starts_before_what_it_needs() -> None:
         "postgres": {"condition": "service_healthy"},
         "store": {"condition": "service_healthy"},
     }
-    for role in ROLES:
+    for role in LASTING:
         assert SERVICES[role]["depends_on"] == {"migrate": {"condition": "service_completed_successfully"}}
 
 
 def test_every_long_running_service_has_a_health_check_and_restarts() -> None:
     """The roles' own are those of the entry point."""
-    for name in ("store", "postgres", *ROLES):
+    for name in ("store", "postgres", *LASTING):
         assert SERVICES[name]["healthcheck"]["test"][0] == "CMD"
         assert SERVICES[name]["restart"] == "unless-stopped"
-    for role in ROLES:
+    for role in LASTING:
         assert SERVICES[role]["healthcheck"]["test"][1:] == ["entrypoint.sh", "health", role]
 
 
@@ -86,11 +87,13 @@ def test_every_outwatch_variable_is_a_setting() -> None:
 
 
 def test_defaults_are_values_that_settings_take(monkeypatch: pytest.MonkeyPatch) -> None:
-    """The environment of a container with an untouched example file is valid."""
+    """The environment of a container with an untouched example file and folder is valid."""
     for name, value in resolved_environment(EXAMPLE).items():
         if name.startswith("OUTWATCH_"):
             monkeypatch.setenv(name, value)
+    monkeypatch.setenv("OUTWATCH_CONFIG", str(DOCKER / "config.example" / "outwatch.toml"))
     settings = Settings()
+    assert settings.outposts == Path("/etc/outwatch/outposts.geojson")
     assert settings.alerts.channels == ("log",)
     assert settings.alerts.smtp_port == 587
     assert settings.store_url == "s3://outwatch?endpoint=http://store:9000"
@@ -100,9 +103,21 @@ def test_every_variable_is_explained_and_every_secret_is_asked_for() -> None:
     """Each `${NAME}` is in the example; those without a default stop the start when empty."""
     used = set(re.findall(r"\$\{([A-Za-z0-9_]+)", TEXT))
     assert used == set(EXAMPLE)
-    secrets = {name for name in used if re.search(r"PASSWORD|SECRET|KEY", name) and "OUTWATCH" not in name}
+    secrets = {name for name in used if re.search(r"PASSWORD|SECRET|KEY|TOKEN", name) and "OUTWATCH" not in name}
     assert secrets == set(re.findall(r"\$\{([A-Za-z0-9_]+):\?", TEXT))
     assert {EXAMPLE[name] for name in secrets} == {""}
+
+
+def test_what_the_example_folder_suggests_is_valid(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its commented lines, taken out of their comments, are a feed and a source."""
+    text = (DOCKER / "config.example" / "outwatch.toml").read_text(encoding="utf-8")
+    _, _, suggested = text.partition("\n\n")
+    config = tmp_path / "outwatch.toml"
+    config.write_text(re.sub("(?m)^# ?", "", suggested))
+    monkeypatch.setenv("OUTWATCH_CONFIG", str(config))
+    settings = Settings()
+    assert [feed.name for feed in settings.sensors.feeds] == ["broker"]
+    assert [source.name for source in settings.pull.sources] == ["north-valley"]
 
 
 def test_the_page_and_the_store_share_what_they_must() -> None:
