@@ -281,7 +281,7 @@ def demo(
 
 @app.command()
 def doctor(as_json: AsJson = False) -> None:
-    """Check store, database, models, decoder, disk, clock and outposts, and say what to fix."""
+    """Check all that Outwatch stands on and is told to listen to, and say what to fix."""
     from outwatch.pipeline.doctor import examine
 
     checks = examine()

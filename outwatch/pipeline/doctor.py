@@ -8,6 +8,7 @@ disk it removes. Belongs here: one small function per thing checked. Not here: h
 from __future__ import annotations
 
 import ctypes
+import json
 import shutil
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -18,15 +19,17 @@ from typing import Literal
 import numpy as np
 
 from ingest.sandbox import isolation
-from outwatch.domain.errors import OutwatchError
+from outwatch.domain.errors import ConfigInvalid, OutwatchError
 from outwatch.domain.types import Modality
 from outwatch.pipeline import wiring
+from outwatch.pipeline.landing import parse_declared
+from outwatch.pipeline.sources import build_source, is_camera
 from outwatch.settings import Settings, load_settings
 from storage.database import connect, migrate
 from storage.probe import probe_store
 from storage.s3 import S3Store
 
-MIN_FREE_BYTES = 5_000_000_000
+AMPLE_BYTES = 5_000_000_000
 """About an hour of 1080p drone footage (12 Mb/s), with room for its scratch copy."""
 MAX_SKEW = timedelta(seconds=5)
 """A store whose clock differs by more makes 'captured after receipt' meaningless."""
@@ -65,6 +68,9 @@ def examine() -> list[Check]:
         ),
         ("rgb model", "install outwatch[ultralytics] and set OUTWATCH_DETECTION__RGB_WEIGHTS", _rgb_model),
         ("terrain", "set OUTWATCH_GROUND__DEM to a GeoTIFF of heights", _terrain),
+        ("sensors", "correct OUTWATCH_SENSORS__REGISTRY and [[sensors.feeds]] (docs/sensors.md)", _sensors),
+        ("sources", "correct [[pull.sources]] (docs/pull.md)", _sources),
+        ("uploads", "set OUTWATCH_UPLOADS__TOKEN", _uploads),
         ("channels", "complete the settings of each channel in OUTWATCH_ALERTS__CHANNELS", _channels),
         ("decoder", "run on Linux with user namespaces to cut the decoder off the network", _decoder),
         ("clock", "switch on NTP (timedatectl set-ntp true)", _clock),
@@ -87,8 +93,11 @@ def _disk(settings: Settings) -> Iterator[Check]:
     probe.unlink()
     free = shutil.disk_usage(settings.home_dir).free
     found = f"{free / 1e9:.0f} GB free at {settings.home_dir}"
-    if free < MIN_FREE_BYTES:
-        yield Check("disk", "failed", found, f"free at least {MIN_FREE_BYTES / 1e9:.0f} GB")
+    if free < settings.ingest.min_free_bytes:
+        fix = f"free at least {AMPLE_BYTES / 1e9:.0f} GB"
+        yield Check("disk", "failed", f"{found}, less than ingest.min_free_bytes: nothing is taken in", fix)
+    elif free < AMPLE_BYTES:
+        yield Check("disk", "warning", found, f"free at least {AMPLE_BYTES / 1e9:.0f} GB")
     else:
         yield Check("disk", "ok", found)
 
@@ -154,6 +163,40 @@ def _terrain(settings: Settings) -> Iterator[Check]:
         yield Check("terrain", "ok", "flat ground at take-off height; set OUTWATCH_GROUND__DEM in hills")
     else:
         yield Check("terrain", "ok", str(settings.ground.dem))
+
+
+def _sensors(settings: Settings) -> Iterator[Check]:
+    registry, feeds = wiring.load_sensors(settings.sensors.registry), settings.sensors.feeds
+    for feed in feeds:
+        wiring.build_feed(feed)
+        if feed.type == "file" and not feed.folder.is_dir():
+            raise ConfigInvalid(f"feed {feed.name}: {feed.folder} is no folder: make it, or mount the share")
+    names = ", ".join(feed.name for feed in feeds) or "none"
+    found = f"{len(registry.sensors)} sensors; feeds: {names}"
+    if bool(registry.sensors) == bool(feeds):
+        yield Check("sensors", "ok", found)
+    elif feeds:
+        yield Check("sensors", "warning", f"{found}: none is known to them", "set OUTWATCH_SENSORS__REGISTRY")
+    else:
+        yield Check("sensors", "warning", f"{found}: nothing is heard", "name a feed in [[sensors.feeds]]")
+
+
+def _sources(settings: Settings) -> Iterator[Check]:
+    for source in settings.pull.sources:
+        parse_declared(json.dumps(source.declared).encode(), source=f"source {source.name}")
+        if source.key_file is not None and not source.key_file.expanduser().is_file():
+            raise ConfigInvalid(f"source {source.name}: key_file {source.key_file} is no file")
+        if not is_camera(source):
+            build_source(source).close()
+    names = [f"{source.name}{'' if source.enabled else ' (off)'}" for source in settings.pull.sources]
+    tried = "; `outwatch pull NAME` tries one" if names else ""
+    yield Check("sources", "ok", f"{', '.join(names) or 'none'}{tried}")
+
+
+def _uploads(settings: Settings) -> Iterator[Check]:
+    has_token = bool(settings.uploads.token.get_secret_value())
+    who = "whoever shows the token" if has_token else "this machine alone, since no token is set"
+    yield Check("uploads", "ok", f"`outwatch serve` takes them from {who}")
 
 
 def _channels(settings: Settings) -> Iterator[Check]:

@@ -33,7 +33,7 @@ from outwatch.domain.outposts import parse_outposts
 from outwatch.domain.ports import Channel, Detector, ObjectStore, SensorFeed
 from outwatch.domain.sensors import Registry, parse_sensors
 from outwatch.domain.types import Modality, Outpost
-from outwatch.settings import FeedSettings, Settings, load_settings
+from outwatch.settings import FeedSettings, Settings, TopicSettings, load_settings
 from storage.alert_book import AlertBook
 from storage.database import connect, migrate
 from storage.lake import Lake
@@ -284,7 +284,7 @@ def build_feed(feed: FeedSettings) -> SensorFeed:
             host=feed.host,
             port=feed.port,
             client_id=feed.client_id or f"outwatch-{feed.name}",
-            topics=[TopicMapping(**topic.model_dump()) for topic in feed.topics],
+            topics=[_mapping(topic, feed=feed.name) for topic in feed.topics],
             username=feed.username,
             password=feed.password.get_secret_value(),
             tls=feed.tls,
@@ -309,11 +309,18 @@ def build_feed(feed: FeedSettings) -> SensorFeed:
     return FileDropFeed(
         feed.name,
         folder=feed.folder,
-        mapping=TopicMapping(**feed.mapping.model_dump()),
+        mapping=_mapping(feed.mapping, feed=feed.name),
         patterns=feed.patterns,
         settle_s=feed.settle_s,
         keep_in_place=feed.keep_in_place,
     )
+
+
+def _mapping(topic: TopicSettings, *, feed: str) -> TopicMapping:
+    try:
+        return TopicMapping(**topic.model_dump())
+    except ConfigInvalid as error:
+        raise ConfigInvalid(f"feed {feed}: {error}") from error
 
 
 def build_locator(settings: Settings) -> GroundLocator:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
@@ -19,6 +20,9 @@ NAMES = [
     "thermal model",
     "rgb model",
     "terrain",
+    "sensors",
+    "sources",
+    "uploads",
     "channels",
     "decoder",
     "clock",
@@ -100,3 +104,37 @@ def test_nothing_is_left_in_the_store() -> None:
     """What the doctor writes to try a store, it removes."""
     examine()
     assert list(wiring.build_store(load_settings()).list("")) == []
+
+
+@pytest.mark.usefixtures("no_thermal_model")
+def test_feeds_and_sources_that_cannot_work_are_named(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A mapping that says nothing, a key that is not there; nothing is asked of any server."""
+    feed = {"type": "file", "name": "courier", "folder": str(tmp_path), "mapping": {}}
+    source = {"name": "valley", "url": "sftp://a@host/b", "key_file": "/none", "known_host": "SHA256:x"}
+    monkeypatch.setenv("OUTWATCH_SENSORS__FEEDS", json.dumps([feed]))
+    monkeypatch.setenv("OUTWATCH_PULL__SOURCES", json.dumps([source]))
+    found = checks()
+    assert {"sensors", "sources"} <= failed(found)
+    assert "feed courier: mapping of '#': a plain payload" in found["sensors"].found
+    assert "source valley: key_file /none" in found["sources"].found
+
+
+@pytest.mark.usefixtures("no_thermal_model")
+def test_feeds_without_a_registry_are_warned_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Every reading would be of an unknown sensor."""
+    mapping = {"sensor": "{sensor}", "kind": "{kind}"}
+    feed = {"type": "file", "name": "courier", "folder": str(tmp_path), "mapping": mapping}
+    monkeypatch.setenv("OUTWATCH_SENSORS__FEEDS", json.dumps([feed]))
+    check = checks()["sensors"]
+    assert (check.state, check.fix) == ("warning", "set OUTWATCH_SENSORS__REGISTRY")
+
+
+@pytest.mark.usefixtures("no_thermal_model")
+def test_a_disk_on_which_nothing_is_taken_in_fails(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The limit is that of the doors themselves."""
+    monkeypatch.setenv("OUTWATCH_INGEST__MIN_FREE_BYTES", str(10**18))
+    check = checks()["disk"]
+    assert check.state == "failed"
+    assert "less than ingest.min_free_bytes: nothing is taken in" in check.found
