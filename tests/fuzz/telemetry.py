@@ -2,7 +2,8 @@
 
 A parser may answer any bytes with telemetry or with ``TelemetryInvalid``; anything else is a crash, which
 libFuzzer keeps as a file and prints. Seeds are the real samples of that format, where OUTWATCH_SAMPLES is
-set. The options are libFuzzer's: ``-max_total_time=300`` runs five minutes.
+set. The options are libFuzzer's: ``-max_total_time=300`` runs five minutes, and the path of a kept file runs
+it alone. A wrong format is answered with those there are.
 """
 
 from __future__ import annotations
@@ -16,7 +17,7 @@ from zoneinfo import ZoneInfo
 
 import atheris
 
-with atheris.instrument_imports(include=["ingest", "outwatch", "gpxpy", "pyulog"]):
+with atheris.instrument_imports(include=["ingest", "outwatch"]):
     from ingest.telemetry.sources import HEAD_BYTES, SOURCES
     from outwatch.domain.errors import TelemetryInvalid
 
@@ -27,8 +28,10 @@ MAX_SEED_BYTES = 20_000
 
 def main(arguments: list[str]) -> None:
     """Fuzz the parser that the first argument names, for as long as the others say."""
-    name, *options = arguments
-    source = next(source for source in SOURCES if source.format == name)
+    name, *options = arguments or [""]
+    source = next((source for source in SOURCES if source.format == name), None)
+    if source is None:
+        raise SystemExit(f"no format {name!r}: expected one of {', '.join(each.format for each in SOURCES)}")
 
     def one(data: bytes) -> None:
         source.recognises(data[:HEAD_BYTES])
@@ -40,7 +43,8 @@ def main(arguments: list[str]) -> None:
     warnings.simplefilter("ignore")
     with tempfile.TemporaryDirectory() as corpus:
         write_seeds(Path(corpus), name)
-        atheris.Setup([sys.argv[0], corpus, "-max_len=65536", "-timeout=20", *options], one)
+        seeds = [corpus] if all(option.startswith("-") for option in options) else []
+        atheris.Setup([sys.argv[0], *seeds, "-max_len=65536", "-timeout=20", *options], one)
         atheris.Fuzz()
 
 
