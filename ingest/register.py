@@ -95,11 +95,11 @@ def sort_upload(names: Iterable[str]) -> Upload:
     ordered = sorted(set(names))
     videos = [name for name in ordered if _suffix(name) in VIDEO_SUFFIXES]
     sidecars = [name for name in ordered if _suffix(name) in SIDECAR_SUFFIXES]
-    stems = {_stem(video) for video in videos}
-    shared = tuple(name for name in sidecars if _suffix(name) in LOG_SUFFIXES and _stem(name) not in stems)
+    stems = {stem(video) for video in videos}
+    shared = tuple(name for name in sidecars if _suffix(name) in LOG_SUFFIXES and stem(name) not in stems)
     groups = (
         *(
-            Group(video, (*(name for name in sidecars if _stem(name) == _stem(video)), *shared))
+            Group(video, (*(name for name in sidecars if stem(name) == stem(video)), *shared))
             for video in videos
         ),
         *(Group(name) for name in ordered if _suffix(name) in PHOTO_SUFFIXES),
@@ -232,5 +232,6 @@ def _suffix(name: str) -> str:
     return PurePosixPath(name).suffix.lower()
 
 
-def _stem(name: str) -> str:
+def stem(name: str) -> str:
+    """Return what a clip and the files beside it are both called: without ending, without regard to case."""
     return str(PurePosixPath(name).with_suffix("")).casefold()

@@ -8,10 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from itertools import compress
 
 import numpy as np
 import numpy.typing as npt
 
+from ingest.telemetry.track import missing_fields
 from outwatch.domain.attitude import angles_of, rotation
 from outwatch.domain.types import MountAngles, Telemetry, TelemetrySample
 
@@ -22,6 +24,7 @@ COURSE_OVER_S = 1.0
 """The way is taken from at least half this time before to half after."""
 MAX_COURSE_GAP_S = 10.0
 """Positions further apart may lie on two sides of a turn."""
+DOUBTS = ("level_assumed", "heading_from_course")
 _M_PER_DEG = 111_195.0
 """Metres in a degree of latitude on a sphere of the Earth's mean radius: within 0.6 % anywhere."""
 
@@ -46,10 +49,10 @@ def apply_mount(telemetry: Telemetry, mount: MountAngles) -> Telemetry:
         for name in ("airframe_pitch_deg", "airframe_roll_deg")
     )
     heading_deg = np.where(np.isnan(written_deg), course_deg, written_deg)
-    doubts = {
-        "level_assumed": bool(np.isnan([pitch_deg, roll_deg]).any()),
-        "heading_from_course": bool((np.isnan(written_deg) & ~np.isnan(course_deg)).any()),
-    }
+    holds = (
+        np.isnan([pitch_deg, roll_deg]).any(),
+        (np.isnan(written_deg) & ~np.isnan(course_deg)).any(),
+    )
     camera = _camera_angles(
         np.column_stack([heading_deg, np.nan_to_num(pitch_deg), np.nan_to_num(roll_deg)]), mount=mount
     )
@@ -65,7 +68,38 @@ def apply_mount(telemetry: Telemetry, mount: MountAngles) -> Telemetry:
         telemetry,
         samples=tuple(samples),
         missing=tuple(name for name in telemetry.missing if name != "gimbal"),
-        warnings=(*telemetry.warnings, *(name for name, holds in doubts.items() if holds)),
+        warnings=(*telemetry.warnings, *compress(DOUBTS, holds)),
+    )
+
+
+def change_mount(telemetry: Telemetry, before: MountAngles | None, mount: MountAngles | None) -> Telemetry:
+    """Return telemetry with a camera fixed anew; angles that a gimbal reported stay.
+
+    Args:
+        telemetry: as ``apply_mount`` left it for ``before``.
+        before: how the camera was thought to be fixed, None where nothing was declared.
+        mount: how it is fixed.
+    """
+    if before is not None and before != mount:
+        telemetry = _without(telemetry, before)
+    return apply_mount(telemetry, mount) if mount is not None else telemetry
+
+
+def _without(telemetry: Telemetry, mount: MountAngles) -> Telemetry:
+    """Return telemetry without the camera angles that a mount gave; these follow from the airframe's."""
+    bare = tuple(
+        replace(sample, heading_deg=None, pitch_deg=None, roll_deg=None) for sample in telemetry.samples
+    )
+    given = apply_mount(replace(telemetry, samples=bare), mount).samples
+    samples = tuple(
+        none if (sample.pitch_deg, sample.roll_deg) == (angles.pitch_deg, angles.roll_deg) else sample
+        for sample, none, angles in zip(telemetry.samples, bare, given, strict=True)
+    )
+    return replace(
+        telemetry,
+        samples=samples,
+        missing=missing_fields(samples),
+        warnings=tuple(word for word in telemetry.warnings if word not in DOUBTS),
     )
 
 

@@ -125,6 +125,20 @@ def missing_fields(samples: Iterable[TelemetrySample]) -> tuple[str, ...]:
     return tuple(name for name, present in found.items() if not present)
 
 
+def change_zone(telemetry: Telemetry, zone: ZoneInfo) -> Telemetry:
+    """Return telemetry of wall times with its clock read in another zone; any other is as it was."""
+    if telemetry.clock is not TelemetryClock.LOCAL or telemetry.zone in {None, zone.key}:
+        return telemetry
+    written_in = ZoneInfo(telemetry.zone)
+    samples = tuple(
+        sample
+        if sample.at is None
+        else replace(sample, at=sample.at.astimezone(written_in).replace(tzinfo=zone).astimezone(UTC))
+        for sample in telemetry.samples
+    )
+    return replace(telemetry, samples=samples, zone=zone.key)
+
+
 def log_telemetry(
     form: str,
     records: Sequence[Record],

@@ -22,11 +22,18 @@ from ingest.telemetry.misb_klv import read_packets
 from ingest.telemetry.mount import apply_mount
 from ingest.telemetry.sources import read_telemetry
 from ingest.video import ProbedVideo
-from outwatch.domain.errors import OutwatchError, PermanentError, TelemetryInvalid
+from outwatch.domain.errors import FeedTimeout, OutwatchError, PermanentError, TelemetryInvalid
 from outwatch.domain.types import MountAngles, Telemetry, TimeBase
 
 UNSURE_FROM_S = 5.0
 """A fit by clocks alone that is less sure than this is worth a look at how the picture moves."""
+FIT_FLAGS = frozenset(
+    (
+        *("telemetry_starts_late", "telemetry_ends_early", "telemetry_longer_than_clip"),
+        *("clock_ambiguous", "no_shared_clock", "log_covers_part", "clock_zone_suspect"),
+    )
+)
+"""Doubts that come of a fit, and stay with the telemetry."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +95,7 @@ class Search:
                 fitted.append(self._fit(telemetry, source=name))
             except PermanentError as error:
                 found.refused[name] = error
-        found.best = max(fitted, key=_worth, default=None)
+        found.best = max(fitted, key=lambda each: worth(each.telemetry), default=None)
         if found.best is not None:
             found.flags = found.best.flags
         return found
@@ -132,10 +139,13 @@ class Search:
         )
 
     @cached_property
-    def _motion(self) -> MotionTrack:
-        return read_motion(self.path, limits=self.limits)
+    def _motion(self) -> MotionTrack | None:
+        try:
+            return read_motion(self.path, limits=self.limits)
+        except (PermanentError, FeedTimeout):  # damaged farther on: the clocks alone must do
+            return None
 
 
-def _worth(fitted: Fitted) -> tuple[bool, bool]:
+def worth(telemetry: Telemetry) -> tuple[bool, bool]:
     """Rank telemetry by what it lets us do; of equals ``max`` takes the first."""
-    return fitted.telemetry.georeferenced, "position" not in fitted.telemetry.missing
+    return telemetry.georeferenced, "position" not in telemetry.missing

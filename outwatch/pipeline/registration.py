@@ -7,13 +7,24 @@ Not here: claiming work and the order of steps (``steps.py``).
 from __future__ import annotations
 
 import json
-from collections import Counter
-from collections.abc import Callable, Mapping
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path, PurePosixPath
 from zoneinfo import ZoneInfo
 
-from ingest.register import MANIFEST_SUFFIX, Group, build_clip, left_over, refusal, settle_clock, sort_upload
+from ingest.register import (
+    MANIFEST_SUFFIX,
+    Group,
+    build_clip,
+    left_over,
+    refusal,
+    settle_clock,
+    sort_upload,
+    stem,
+)
+from ingest.telemetry.mount import change_mount
+from ingest.telemetry.track import change_zone
 from ingest.video import PHOTO_SUFFIXES, ProbedVideo, probe_video
 from outwatch.domain.cameras import resolve_camera
 from outwatch.domain.errors import (
@@ -28,7 +39,7 @@ from outwatch.domain.errors import (
 )
 from outwatch.domain.ports import ObjectInfo
 from outwatch.domain.types import Camera, Clip, Event, Telemetry
-from outwatch.pipeline.clip_telemetry import Found, Search
+from outwatch.pipeline.clip_telemetry import FIT_FLAGS, Fitted, Found, Search, worth
 from outwatch.pipeline.flights import Joined, doubts_beside_neighbours, join_flight
 from outwatch.pipeline.landing import (
     PREVIEW_SUFFIX,
@@ -49,6 +60,7 @@ MAX_SIDECAR_BYTES = 256_000_000
 
 FOOTAGE_FILES = ("telemetry.parquet", "manifest.json", "preview.jpg")
 """What lies beside a registered clip, as far as there is any."""
+BEST_FIRST = (FileState.ACCEPTED, FileState.DUPLICATE, FileState.REFUSED)
 
 
 @dataclass(slots=True)
@@ -77,9 +89,9 @@ class Registered:
         return tuple(f"{file.name}: {file.reason}" for file in self.files.values() if file.reason)
 
     def settle(self, found: FileOutcome) -> None:
-        """Keep an outcome; a refusal never hides that another clip accepted the file."""
+        """Keep the best outcome: what one clip has no use for another one may have taken."""
         standing = self.files.get(found.name)
-        if standing is None or found.outcome is not FileState.REFUSED:
+        if standing is None or BEST_FIRST.index(found.outcome) < BEST_FIRST.index(standing.outcome):
             self.files[found.name] = found
 
 
@@ -123,8 +135,9 @@ def register_upload(
     one = _Registration(pipeline, rows, local, registered, last_try, confirm)
     companions = [name for name in rows if name.endswith((MANIFEST_SUFFIX, PREVIEW_SUFFIX))]
     sorted_names = sort_upload([name for name in rows if name not in companions])
-    for group in sorted_names.groups:
+    for group, copies in _by_content(sorted_names.groups, rows):
         one.run(group)
+        one.settle_copies(group.video, copies)
     for name in (*sorted_names.others, *one.unfit, *companions):
         if name not in registered.files:
             one.refuse(name, one.unfit.get(name, left_over(name)))
@@ -147,28 +160,29 @@ class _Registration:
     def run(self, group: Group) -> None:
         """Register the clip, or refuse it; either way every file of the group has its outcome."""
         manifest, told = self._manifest(group.video)
+        preview = preview_name(group.video)
         try:
             video = probe_video(self.local[group.video], limits=self.pipeline.limits)
         except (PermanentError, FeedTimeout) as error:
             if isinstance(error, FeedTimeout) and not self.last_try:
                 raise
             self.refuse(group.video, error)
-            for name in group.sidecars:
-                self.unfit[name] = UnsupportedFormat(f"{name}: its clip {group.video} was refused")
+            self._explain((*group.sidecars, manifest_name(group.video), preview), f"{group.video} was refused")
             return
         known = self.pipeline.ledger.clip(keys.clip_id(self.rows[group.video].sha256))
         before = _known_declaration(self.pipeline, known)
         declared = {**before, **told}
         found = self._telemetry(group, video, declared)
+        if known is not None and known.telemetry_format is not None:
+            standing = self._standing(known, before=before, declared=declared)
+            if found.best is None or not _replaces(found.best, standing.telemetry, video=group.video):
+                found = replace(found, best=standing, flags=standing.flags)
         telemetry = found.best.telemetry if found.best else None
         source = found.best.source if found.best else None
-        if telemetry is None and known is not None and known.telemetry_format is not None:
-            telemetry = stored_telemetry(self.pipeline, known)
         joined = join_flight(
             self.pipeline, self._clip(group.video, video, telemetry, declared, flags=found.flags)
         )
         clip = joined.clip
-        preview = preview_name(group.video)
         taken = [name for name in (group.video, source, manifest, preview) if name and name in self.rows]
         self.confirm()
         if known is not None and declared == before and not self._brings_telemetry(known, telemetry, source):
@@ -185,10 +199,37 @@ class _Registration:
             outcome, reason = FileState.ACCEPTED, None
         for name in taken:
             self._settle(name, outcome, clip.id, reason)
-        better = source or "the clip itself"
+        self.unfit.update(found.refused)
+        better = source or (f"clip {clip.id}" if known else "the clip itself")
         for name in group.sidecars:
-            if name not in self.registered.files and name not in self.unfit:
+            if name not in found.refused and name != source:
                 self._settle(name, FileState.DUPLICATE, clip.id, f"{better} already gives the telemetry")
+
+    def settle_copies(self, video: str, copies: Sequence[str]) -> None:
+        """Account for files of the same content as a clip, and for what was said of them."""
+        settled = self.registered.files[video]
+        for copy in copies:
+            why = f"has the same content as {video}"
+            if settled.outcome is FileState.REFUSED:
+                self.refuse(copy, UnsupportedFormat(f"{copy} {why}, which was refused"))
+            else:
+                self._settle(copy, FileState.DUPLICATE, settled.clip_id, why)
+            self._explain((manifest_name(copy), preview_name(copy)), f"{copy} {why}")
+
+    def _explain(self, names: Iterable[str], why: str) -> None:
+        """Keep why the companions of a clip are of no use, where nothing more telling is known."""
+        for name in names:
+            if name in self.rows:
+                self.unfit.setdefault(name, UnsupportedFormat(f"{name}: its clip {why}"))
+
+    def _standing(self, known: Clip, *, before: Mapping[str, str], declared: Mapping[str, str]) -> Fitted:
+        """Return the telemetry that stands, under the zone and the mount that are declared now."""
+        telemetry = change_zone(stored_telemetry(self.pipeline, known), self._zone(declared))
+        telemetry = change_mount(telemetry, mount_angles(before), mount_angles(declared))
+        return Fitted(telemetry, None, tuple(flag for flag in known.flags if flag in FIT_FLAGS))
+
+    def _zone(self, declared: Mapping[str, str]) -> ZoneInfo:
+        return ZoneInfo(declared["time_zone"]) if "time_zone" in declared else self.pipeline.zone
 
     def _manifest(self, video: str) -> tuple[str | None, dict[str, str]]:
         """Return the name and the content of a clip's manifest; a wrong one is refused and left out."""
@@ -234,7 +275,7 @@ class _Registration:
         )
 
     def _telemetry(self, group: Group, video: ProbedVideo, declared: Mapping[str, str]) -> Found:
-        """Return the best telemetry that came with a clip, and keep why the rest is of no use to it."""
+        """Return the best telemetry that came with a clip, and why the rest is of no use to it."""
         too_large: dict[str, OutwatchError] = {}
         for name in group.sidecars:
             try:
@@ -246,13 +287,12 @@ class _Registration:
             video=video,
             is_photo=PurePosixPath(group.video).suffix.lower() in PHOTO_SUFFIXES,
             file_time=self.rows[group.video].modified_at,
-            zone=ZoneInfo(declared["time_zone"]) if "time_zone" in declared else self.pipeline.zone,
+            zone=self._zone(declared),
             mount=mount_angles(declared),
             limits=self.pipeline.limits,
         )
         found = search.run({name: self.local[name] for name in group.sidecars if name not in too_large})
-        self.unfit.update(too_large | found.refused)
-        return found
+        return replace(found, refused=too_large | found.refused)
 
     def _clip(
         self,
@@ -307,6 +347,29 @@ class _Registration:
         for old, new in joined.moved:
             _write_manifest(self.pipeline, new, _known_declaration(self.pipeline, old))
             self.registered.moved.append((old, new))
+
+
+def _by_content(
+    groups: Sequence[Group], rows: Mapping[str, LandedFile]
+) -> Iterator[tuple[Group, tuple[str, ...]]]:
+    """Yield each clip once, with what lies beside any file of its content, and the names of its copies."""
+    alike: dict[str, list[Group]] = defaultdict(list)
+    for group in groups:
+        alike[rows[group.video].sha256].append(group)
+    for same in alike.values():
+        first, *copies = sorted(same, key=lambda group: manifest_name(group.video) not in rows)
+        sidecars = dict.fromkeys(name for group in (first, *copies) for name in group.sidecars)
+        yield Group(first.video, tuple(sidecars)), tuple(copy.video for copy in copies)
+
+
+def _replaces(fitted: Fitted, standing: Telemetry, *, video: str) -> bool:
+    """Tell whether telemetry takes the place of what stands.
+
+    What is named after the clip is an operator's correction; a log that is only tried must not place it
+    worse.
+    """
+    named = fitted.source is not None and stem(fitted.source) == stem(video)
+    return named or worth(fitted.telemetry) >= worth(standing)
 
 
 def _write_manifest(pipeline: Pipeline, clip: Clip, declared: Mapping[str, str]) -> str:
