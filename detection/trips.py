@@ -25,6 +25,7 @@ from datetime import UTC, datetime, timedelta
 import shapely
 
 from outwatch.domain.geometry import LocalFrame, bearing_deg, centre, distance_m
+from outwatch.domain.readings import MAY_BE_OLDER
 from outwatch.domain.sensors import SENSOR_SILENT, Registry
 from outwatch.domain.types import Event, EventKind, GroundFix, Outpost, Sensor, SensorReading
 
@@ -54,6 +55,11 @@ class Trip:
     def at(self) -> datetime:
         """Return when it was observed."""
         return self.reading.at
+
+    @property
+    def may_be_older(self) -> timedelta:
+        """Return by how much longer ago it may have been: a feed kept it, and it has no time of its own."""
+        return timedelta(seconds=float(self.reading.details.get(MAY_BE_OLDER, 0)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +153,8 @@ def _event(
     window_of: Callable[[datetime], str],
     make_id: MakeId,
 ) -> Tripped:
-    agreeing = _agreeing(trips, within)
+    # What came at once after a pause need not have happened at once.
+    agreeing = _agreeing([trip for trip in trips if not trip.may_be_older] or trips[:1], within)
     all_sensors = {trip.sensor.id: trip.sensor for trip in trips}
     start, first = trips[0].at, agreeing[0]
     point = first.reading.point

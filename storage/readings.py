@@ -29,6 +29,9 @@ WRITE_READINGS = "write_readings"
 """The step that moves a window's rows from the inbox to the lake."""
 _CHUNK = 500
 """Values in one condition: below the 999 that old SQLite builds allow."""
+_PAUSE = timedelta(minutes=3)
+"""Three of the minutes at which the DAG listens: who spoke in a longer pause may not have been heard, since
+a broker keeps only what was published with QoS 1."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +54,21 @@ class Taken:
 
 
 @dataclass(frozen=True, slots=True)
+class Listening:
+    """How long a sensor has been listened to without a word."""
+
+    last_heard: datetime | None
+    since: datetime
+    """Its last word, or later: when it was first expected, or when listening began again after a pause."""
+    until: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class SensorHealth:
     """What is known of a sensor's reporting; times are None before there was any."""
 
     sensor_id: str
+    feed: str | None = None
     last_at: datetime | None = None
     last_received_at: datetime | None = None
     last_kind: str | None = None
@@ -62,7 +76,7 @@ class SensorHealth:
     accepted: int = 0
     refused: int = 0
     watched_since: datetime | None = None
-    """When it was first expected to speak, where it was not heard before that."""
+    """When it was first expected to speak, or was again after a pause in which nobody listened."""
     silent_since: datetime | None = None
     """When its word was due that has not come; None while it speaks."""
 
@@ -114,9 +128,14 @@ class ReadingInbox:
             again=sum(item.may_repeat for item in again),
         )
 
-    def listened(self, feed: str, *, at: datetime) -> None:
-        """Note that a feed was listened to until ``at``."""
+    def listened(self, feed: str, *, since: datetime, at: datetime) -> None:
+        """Note that a feed was listened to until ``at``; after a pause its sensors' silence counts anew."""
+        cursors, seen = tables.feed_cursors, tables.sensors_seen
         with writing(self._engine) as connection:
+            before = connection.scalar(select(cursors.c.listened_at).where(cursors.c.feed == feed))
+            if before is not None and since - before > _PAUSE:
+                of_feed = or_(seen.c.feed == feed, seen.c.feed.is_(None))
+                connection.execute(update(seen).where(of_feed).values(watched_since=since))
             _move(connection, feed, listened_at=at)
 
     def note_silence(self, readings: Sequence[SensorReading]) -> int:
@@ -127,10 +146,10 @@ class ReadingInbox:
         seen, noted = tables.sensors_seen, []
         with writing(self._engine) as connection:
             for item in sorted(readings, key=lambda item: item.sensor_id):
-                heard = func.coalesce(seen.c.last_at, seen.c.watched_since)
+                spoke = func.coalesce(seen.c.last_at, seen.c.watched_since) >= item.at
                 changed = connection.execute(
                     update(seen)
-                    .where(seen.c.sensor_id == item.sensor_id, seen.c.silent_since.is_(None), heard < item.at)
+                    .where(seen.c.sensor_id == item.sensor_id, seen.c.silent_since.is_(None), ~spoke)
                     .values(silent_since=item.at)
                 )
                 if changed.rowcount == 1:
@@ -147,29 +166,23 @@ class ReadingInbox:
         with writing(self._engine) as connection:
             _put(connection, tables.sensors_seen, rows)
 
-    def last_heard(self) -> dict[str, tuple[datetime, datetime]]:
-        """Return, of each sensor that speaks, when it was last heard and until when it was listened to.
+    def listening(self, feeds: Sequence[str]) -> dict[str, Listening]:
+        """Return how long each sensor that speaks has been listened to since its last word, by id.
 
-        One that was never heard counts from when it was first expected, and is listened to on every feed.
+        One that was never heard, or by a feed that is no more, may be on any feed: it counts as listened to
+        only as far as all of them are.
         """
-        seen, cursors = tables.sensors_seen, tables.feed_cursors
-        heard = func.coalesce(seen.c.last_at, seen.c.watched_since)
-        latest = select(func.max(cursors.c.listened_at)).scalar_subquery()
-        query = (
-            select(
-                seen.c.sensor_id,
-                heard.label("heard"),
-                cursors.c.listened_at,
-                latest.label("latest"),
-                seen.c.feed,
-            )
-            .outerjoin(cursors, cursors.c.feed == seen.c.feed)
-            .where(seen.c.silent_since.is_(None), heard.is_not(None))
-        )
-        with reading(self._engine) as connection:
-            rows = connection.execute(query).all()
-        listened = {row.sensor_id: row.latest if row.feed is None else row.listened_at for row in rows}
-        return {row.sensor_id: (row.heard, at) for row in rows if (at := listened[row.sensor_id]) is not None}
+        listened = {feed: found.listened_at for feed, found in self.feeds().items() if feed in feeds}
+        times = [listened.get(feed) for feed in feeds]
+        known = [at for at in times if at is not None]
+        by_all = min(known) if known and len(known) == len(times) else None
+        found = {}
+        for sensor in self.sensors().values():
+            until = by_all if sensor.feed is None or sensor.feed not in feeds else listened.get(sensor.feed)
+            since = max((at for at in (sensor.last_at, sensor.watched_since) if at is not None), default=None)
+            if sensor.silent_since is None and until is not None and since is not None:
+                found[sensor.sensor_id] = Listening(sensor.last_at, since, until)
+        return found
 
     def sensors(self) -> dict[str, SensorHealth]:
         """Return the health of every sensor that was ever heard or expected, by id."""

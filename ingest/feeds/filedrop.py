@@ -17,7 +17,7 @@ import stat
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from fnmatch import fnmatchcase
 from io import BufferedReader
 from pathlib import Path
@@ -126,12 +126,13 @@ class FileDropFeed:
         """
         deadline = time.monotonic() + for_s
         state = _State(cursor)
-        for path, signature in self._whole_files():
+        files = self._whole_files()
+        for number, (path, signature) in enumerate(files, 1):
             if signature in state.taken.values():
                 self._move(path, signature)
                 continue
             for batch in self._file(path, signature=signature, state=state):
-                yield batch
+                yield replace(batch, behind=batch.behind or number < len(files))
                 if time.monotonic() >= deadline:
                     return
 
@@ -190,7 +191,9 @@ class FileDropFeed:
             if place is None:
                 self._move(path, signature)
 
-        return FeedBatch(items=tuple(items), cursor=after.cursor(), acknowledge=acknowledge)
+        return FeedBatch(
+            items=tuple(items), cursor=after.cursor(), acknowledge=acknowledge, behind=place is not None
+        )
 
     def _move(self, path: Path, signature: str) -> None:
         """Move a taken file out of the way, unless another was put there meanwhile under its name."""

@@ -23,14 +23,12 @@ from typing import Any
 import structlog
 
 from ingest.feeds.mapping import Router, TopicMapping
-from ingest.feeds.mqtt_connection import Away, Connection, Message, Session, Stored
+from ingest.feeds.mqtt_connection import QUIET_S, Away, Connection, Message, Session, Stored
 from outwatch.domain.errors import ConfigInvalid, FeedTimeout
 from outwatch.domain.ports import FeedBatch
 
 _MAX_RECEIVE = 65_535
 """MQTT 5, section 3.1.2.11.3."""
-_QUIET_S = 0.01
-"""A batch is handed on once nothing has come for so long: the broker has sent all it may, or all it has."""
 _FIRST_WAIT_S = 0.5
 _LONGEST_WAIT_S = 30.0
 
@@ -171,7 +169,7 @@ class MqttFeed:
             left_s = (deadline if ready_at is None else min(deadline, ready_at)) - now
             if left_s <= 0:
                 return
-            connection.loop(min(left_s, _QUIET_S if before else 1.0))
+            connection.loop(min(left_s, QUIET_S if before else 1.0))
             if before and connection.waiting == before:
                 return
 
@@ -187,6 +185,7 @@ class MqttFeed:
             items=tuple(chain.from_iterable(message.items for message in messages)),
             cursor={"client_id": self._session.client_id, "stored": connection.stored.encoded(entries)},
             acknowledge=acknowledge,
+            behind=not connection.caught_up or len(messages) == self._batch_max,
         )
 
 

@@ -12,7 +12,7 @@ import time
 import zlib
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -29,6 +29,8 @@ from ingest.feeds.payloads import feed_items
 from outwatch.domain.errors import AccessDenied
 from outwatch.domain.ports import FeedItem
 
+QUIET_S = 0.01
+"""Nothing has come for so long: the broker has sent all it may, or all it has."""
 _MAX_PACKET_BYTES = 16 * 1024 * 1024
 """A larger message is not even sent to us: it must fit into a small machine's memory."""
 _DENIED = frozenset({0x84, 0x85, 0x86, 0x87, 0x8A, 0x8C})
@@ -126,6 +128,9 @@ class Connection:
     def __init__(self, session: Session, stored: Stored) -> None:
         self.stored = stored
         self.lost = False
+        self.caught_up = False
+        """Nothing came for a moment: what comes from now on was not kept for us."""
+        self._came = 0
         self._session = session
         self._received: deque[Message] = deque()
         self._refusal: Away | AccessDenied | None = None
@@ -170,8 +175,12 @@ class Connection:
 
     def loop(self, timeout_s: float) -> None:
         """Read what has come, or wait for it; write what could not be written before."""
+        began, came = time.monotonic(), self._came
         if not self.lost and self._client.loop(timeout_s) != MQTTErrorCode.MQTT_ERR_SUCCESS:
             self.lost = True
+        # A loop that ends at once wrote something, or read no message: that is no quiet.
+        idle = self._subscribed and self._came == came and time.monotonic() - began >= QUIET_S
+        self.caught_up = self.caught_up or idle
 
     def take(self, most: int) -> list[Message]:
         """Return the oldest messages that have come, at most so many."""
@@ -293,6 +302,7 @@ class Connection:
             topic = message.topic
         except UnicodeDecodeError:  # the standard forbids it, a broker may pass it on
             topic = "(not UTF-8)"
+        self._came += 1
         digest = zlib.crc32(message.payload, zlib.crc32(topic.encode()))
         if message.qos and self.stored.holds(message, digest):
             client.ack(message.mid, message.qos)
@@ -305,4 +315,6 @@ class Connection:
             details={"retained": "true"} if message.retain else {},
             needs_time=_RETAINED_NEEDS_TIME if message.retain else None,
         )
+        if self._resumed and not self.caught_up:
+            items = [replace(item, waited=True) for item in items]
         self._received.append(Message(message.mid, message.qos, digest, items))

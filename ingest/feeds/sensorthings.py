@@ -14,7 +14,7 @@ import json
 import re
 import time
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import Any
@@ -144,10 +144,10 @@ class SensorThingsFeed:
         """
         deadline = time.monotonic() + for_s
         state = _State(cursor, since=self._since, overlap=self._overlap)
-        for page in self._server.pages("Observations", self._query(state.start), deadline=deadline):
+        for page, more in self._server.pages("Observations", self._query(state.start), deadline=deadline):
             batch = self._batch(page, state)
             if batch.items:
-                yield batch
+                yield replace(batch, behind=more)
             if time.monotonic() >= deadline:
                 return
 

@@ -63,8 +63,10 @@ class SensorThingsServer:
         """Return scheme, host and port."""
         return _origin(self._root)
 
-    def pages(self, path: str, parameters: Mapping[str, str], *, deadline: float) -> Iterator[list[Any]]:
-        """Yield the pages of a list, following the server's next links.
+    def pages(
+        self, path: str, parameters: Mapping[str, str], *, deadline: float
+    ) -> Iterator[tuple[list[Any], bool]]:
+        """Yield the pages of a list, and whether more follow, along the server's next links.
 
         Args:
             path: of the list, below the root.
@@ -86,7 +88,7 @@ class SensorThingsServer:
         with httpx.Client(timeout=self._timeout_s, headers=headers, trust_env=False) as client:
             while url is not None:
                 page = self._page(client, url, deadline=deadline)
-                yield page["value"]
+                yield page["value"], page.get("@iot.nextLink") is not None
                 url = self._next(url, page.get("@iot.nextLink"))
 
     def _next(self, url: httpx.URL, link: object) -> httpx.URL | None:

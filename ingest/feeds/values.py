@@ -15,6 +15,7 @@ from zoneinfo import ZoneInfo
 
 from ingest.feeds.identity import names_identity
 from ingest.feeds.mapping import TopicMapping, render
+from outwatch.domain.readings import EARLIEST
 
 MAX_DEPTH = 32
 """Levels of nesting; the deepest real payload seen (an ONVIF notification as JSON) has 8."""
@@ -22,8 +23,6 @@ MAX_TEXT = 200
 """Characters of an id or a detail: twice the longest real one, a URL-like ONVIF token."""
 MAX_VALUE = 1e12
 """No sensor at a gate measures more: what does is a time or an id that was taken for a value."""
-_EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-"""A clock that was never set starts in 1970 or 1980; no reading is older than that."""
 _SECONDS_BELOW = 1e11
 """Seconds since 1970 stay below this until the year 5138, milliseconds were above it from 1973 on."""
 _FULL_DATE = len("2026-03-14")
@@ -106,7 +105,7 @@ def time_of(value: Any, *, name: str, zone: str | None) -> datetime:
     """Return a time in UTC from ISO 8601, or from seconds, milli-, micro- or nanoseconds since 1970.
 
     Raises:
-        Unreadable: it is none, has no zone where none is declared, or lies before 2000.
+        Unreadable: it is none, has no zone where none is declared, or lies before ``EARLIEST``.
     """
     if isinstance(value, str) and _NUMBER.fullmatch(value.strip()):
         value = float(value)
@@ -119,8 +118,8 @@ def time_of(value: Any, *, name: str, zone: str | None) -> datetime:
             raise Unreadable(f"{name} must be a time, found {_shown(value)}")
     except (OverflowError, OSError) as error:
         raise Unreadable(f"{name} is no time of this age: {_shown(value)}") from error
-    if at < _EARLIEST:
-        raise Unreadable(f"{name} is {at:%Y-%m-%d}, before 2000: set the device's clock")
+    if at < EARLIEST:
+        raise Unreadable(f"{name} is {at:%Y-%m-%d}, before {EARLIEST:%Y}: set the device's clock")
     return at
 
 

@@ -273,6 +273,8 @@ class FeedItem:
     received_at: datetime
     observation: Observation | None = None
     problem: str | None = None
+    waited: bool = False
+    """The feed had kept it for us: it may be older than its receipt by as long as nobody listened."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -284,6 +286,8 @@ class FeedBatch:
     """Where the feed stands after them, JSON values, stored with them in one transaction."""
     acknowledge: Callable[[], None]
     """To be called once the items are safe; may be called never, in which case they come again."""
+    behind: bool = False
+    """More was waiting: who has not been heard yet may still be among it."""
 
 
 class SensorFeed(Protocol):

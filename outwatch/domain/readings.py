@@ -14,7 +14,7 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 
@@ -26,8 +26,10 @@ OWN_FEED = "outwatch"
 """The feed of what no sensor said: the readings of silence."""
 MAX_PAYLOAD_CHARS = 4096
 """Of a refused payload so much is kept: enough to see what it was, whatever is sent."""
-EARLIEST = datetime(2000, 1, 1, tzinfo=UTC)
-"""Before this no sensor in use was built: a clock that says so was never set (they start at 1970 or 1980)."""
+EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
+"""A clock that says less was never set: chips start in 1970, 1980 or 2000, and old GPS is 1024 weeks behind."""
+MAY_BE_OLDER = "may_be_older_s"
+"""Detail of a reading without a time that its feed had kept: so long before its receipt nobody listened."""
 _SHOWN = 60
 """Characters of a foreign name that a reason repeats."""
 Reason = Literal["unreadable", "unknown_sensor", "unknown_kind", "out_of_range", "in_future", "duplicate"]
@@ -46,7 +48,9 @@ class Accepted:
 Judged = Accepted | RefusedReading
 
 
-def judge(item: FeedItem, *, feed: str, registry: Registry, tolerance: timedelta) -> Judged:
+def judge(
+    item: FeedItem, *, feed: str, registry: Registry, tolerance: timedelta, away: timedelta = timedelta(0)
+) -> Judged:
     """Return the reading that an item is, or why it is kept apart.
 
     Args:
@@ -54,6 +58,7 @@ def judge(item: FeedItem, *, feed: str, registry: Registry, tolerance: timedelta
         feed: its name.
         registry: the sensors that are known.
         tolerance: how far a sensor's clock may be ahead of the time of receipt.
+        away: how long nobody had listened to the feed: a time of receipt may be late by as much.
     """
     observation = item.observation
     if observation is None:
@@ -73,6 +78,9 @@ def judge(item: FeedItem, *, feed: str, registry: Registry, tolerance: timedelta
         ahead = observation.at - item.received_at
         why = f"its time lies {ahead} after its receipt, more than {tolerance}: set the sensor's clock"
         return _refused(item, feed, "in_future", why, sensor=sensor)
+    if observation.at is None and item.waited and away > tolerance:
+        older = {MAY_BE_OLDER: f"{away.total_seconds():.0f}"}
+        observation = replace(observation, details={**observation.details, **older})
     return _accepted(item, observation, sensor, feed=feed)
 
 
@@ -92,15 +100,23 @@ def duplicate(accepted: Accepted) -> RefusedReading:
     )
 
 
-def silence(sensor: Sensor, *, last_heard: datetime, noted_at: datetime) -> SensorReading | None:
+def silence(
+    sensor: Sensor, *, last_heard: datetime | None, since: datetime, noted_at: datetime
+) -> SensorReading | None:
     """Return the reading that says a sensor should have spoken; None for one that need not.
 
     There is one for each silence: it is dated when the next word was due, and its value is the interval
     in seconds within which it was due.
+
+    Args:
+        sensor: which it is.
+        last_heard: when it last spoke, None where it never did.
+        since: from when its next word is counted: from its last, or from when listening began again.
+        noted_at: when this is said.
     """
     if sensor.expected_interval is None:
         return None
-    due_at, value = last_heard + sensor.expected_interval, sensor.expected_interval.total_seconds()
+    due_at, value = since + sensor.expected_interval, sensor.expected_interval.total_seconds()
     return SensorReading(
         id=_digest("at", sensor.id, SENSOR_SILENT, value, due_at.isoformat(), None),
         sensor_id=sensor.id,
@@ -111,7 +127,7 @@ def silence(sensor: Sensor, *, last_heard: datetime, noted_at: datetime) -> Sens
         value=value,
         unit="s",
         feed=OWN_FEED,
-        details={"last_heard": last_heard.isoformat()},
+        details={} if last_heard is None else {"last_heard": last_heard.isoformat()},
     )
 
 

@@ -188,6 +188,7 @@ def _with_evidence(pipeline: Pipeline, tripped: Tripped, *, trips: Trips) -> Eve
             }
             for sensor in sensors.values()
         },
+        "may_be_older_s": max(trip.may_be_older for trip in tripped.trips).total_seconds(),
         "reading_count": len(tripped.trips),
         "readings": [_reading(trip) for trip in tripped.trips[:MAX_EVIDENCE_READINGS]],
         "rule_version": event.rule_version,

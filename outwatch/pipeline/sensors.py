@@ -13,7 +13,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any
 
 import pyarrow as pa
@@ -65,34 +65,47 @@ def collect(pipeline: Pipeline, name: str, *, for_s: float, heard: Heard | None 
     feed, registry = pipeline.feed(name), pipeline.sensors
     tolerance = pipeline.settings.sensors.future_tolerance
     counts = Counter({"batches": 0, "accepted": 0, "refused": 0, "again": 0})
+    began, before = pipeline.now(), pipeline.inbox.feeds().get(name)
+    away = timedelta(0) if before is None or before.listened_at is None else began - before.listened_at
+    caught_up_at, behind = None, False
     for batch in feed.batches(pipeline.inbox.cursor(name), for_s=for_s):
-        judged = [judge(item, feed=name, registry=registry, tolerance=tolerance) for item in batch.items]
+        judged = [
+            judge(item, feed=name, registry=registry, tolerance=tolerance, away=away) for item in batch.items
+        ]
         stored = pipeline.inbox.store(judged, feed=name, cursor=batch.cursor)
         batch.acknowledge()
         counts.update(batches=1, accepted=len(stored.readings), refused=stored.refused, again=stored.again)
         if heard is not None:
             heard(stored)
-    pipeline.inbox.listened(name, at=pipeline.now())
+        behind = batch.behind
+        caught_up_at = caught_up_at if behind else pipeline.now()
+    if not behind:
+        caught_up_at = pipeline.now()
+    if caught_up_at is not None:
+        pipeline.inbox.listened(name, since=began, at=caught_up_at)
     return Outcome("collect_readings", name, counts=dict(counts))
 
 
 def note_silence(pipeline: Pipeline) -> Outcome:
     """Store one reading for each sensor that should have spoken while its feed was listened to, and did not.
 
-    A feed that is down says nothing of its sensors: silence is only claimed until it was last listened to.
+    A feed that is down says nothing of its sensors, nor one that has more to tell: silence is only claimed
+    until it was last heard to its end, and counts anew after a pause in which nobody listened.
     """
     watched = [sensor for sensor in pipeline.sensors.sensors if sensor.expected_interval is not None]
     known, now = pipeline.inbox.sensors(), pipeline.now()
     unknown = [sensor for sensor in watched if not _is_expected(known.get(sensor.id))]
     if unknown:
         pipeline.inbox.watch(unknown, since=now)
-    last = pipeline.inbox.last_heard()
+    listening = pipeline.inbox.listening(feed_names(pipeline))
+    factor = pipeline.settings.sensors.silence_after
     readings = [
         reading
         for sensor in watched
-        if sensor.id in last
-        and _is_overdue(sensor, *last[sensor.id], factor=pipeline.settings.sensors.silence_after)
-        and (reading := silence(sensor, last_heard=last[sensor.id][0], noted_at=now)) is not None
+        if (found := listening.get(sensor.id)) is not None
+        and (reading := silence(sensor, last_heard=found.last_heard, since=found.since, noted_at=now))
+        is not None
+        and found.until - found.since > factor * (reading.at - found.since)
     ]
     noted = pipeline.inbox.note_silence(readings) if readings else 0
     return Outcome("note_silence", "", counts={"watched": len(watched), "silent": noted})
@@ -204,10 +217,6 @@ def _write(pipeline: Pipeline, table_name: str, table: pa.Table, *, window: str)
 
 def _is_expected(found: SensorHealth | None) -> bool:
     return found is not None and (found.last_at is not None or found.watched_since is not None)
-
-
-def _is_overdue(sensor: Sensor, heard: datetime, listened: datetime, *, factor: float) -> bool:
-    return sensor.expected_interval is not None and listened - heard > factor * sensor.expected_interval
 
 
 def _state(found: SensorHealth) -> str:

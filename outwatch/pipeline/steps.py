@@ -211,8 +211,7 @@ def raise_alerts(pipeline: Pipeline, subject: str) -> Outcome:
     def work(_job: Job) -> Done:
         raised: list[str] = []
         joined: list[str] = []
-        events, clock_uncertainty_s = _events_of(pipeline, subject)
-        for event in events:
+        for event, clock_uncertainty_s in _events_of(pipeline, subject):
             alert = make_alert(
                 event,
                 outpost=pipeline.outpost(event.outpost_id),
@@ -235,12 +234,21 @@ def raise_alerts(pipeline: Pipeline, subject: str) -> Outcome:
     return perform(pipeline, "send_alerts", subject, work)
 
 
-def _events_of(pipeline: Pipeline, subject: str) -> tuple[list[Event], float]:
-    """Return the events that stand for a clip or a window, and how far off their times may be."""
+def _events_of(pipeline: Pipeline, subject: str) -> list[tuple[Event, float]]:
+    """Return the events that stand for a clip or a window, each with the doubt in its time in seconds."""
     if keys.is_window(subject):
-        return window_events(pipeline, subject), pipeline.settings.sensors.future_tolerance.total_seconds()
+        return [(event, _doubt_s(pipeline, event)) for event in window_events(pipeline, subject)]
     clip = pipeline.ledger.require_clip(subject)
-    return standing_events(pipeline, clip), clip.clock_uncertainty_s
+    return [(event, clip.clock_uncertainty_s) for event in standing_events(pipeline, clip)]
+
+
+def _doubt_s(pipeline: Pipeline, event: Event) -> float:
+    """Return how far off the time of a sensors' event may be: their clocks, or how long a feed kept it."""
+    kept_s = max(
+        (json.loads(pipeline.store.get(key)).get("may_be_older_s", 0.0) for key in event.evidence_keys),
+        default=0.0,
+    )
+    return max(kept_s, pipeline.settings.sensors.future_tolerance.total_seconds())
 
 
 def window_events(pipeline: Pipeline, window: str) -> list[Event]:

@@ -90,8 +90,9 @@ def _listen(
         except Exception as error:  # noqa: BLE001  whatever it is, it is told, and never silences other feeds
             told(Outcome("collect_readings", name, error=f"{type(error).__name__}: {error}"))
             log.warning("feed_failed", feed=name, error=str(error))
-            if isinstance(error, PermanentError):
-                return
+            if isinstance(error, PermanentError):  # a person must mend it, and need not start us again then
+                began, round_s = time.monotonic(), 0.0
+                time.sleep(min(ROUND_S, max(0.0, _left_s(deadline))))
         # A round that ends early is that of a polled feed, or of one that failed.
         if time.monotonic() - began < round_s:
             time.sleep(min(POLL_S, max(0.0, _left_s(deadline))))

@@ -215,9 +215,10 @@ def test_a_duplicate_names_the_reading_that_stands() -> None:
 def test_a_silence_is_one_reading_dated_when_the_word_was_due() -> None:
     """It follows from when the sensor was last heard alone, whenever it is noted."""
     (sensor,) = parsed(feature()).sensors
-    first = silence(sensor, last_heard=NOW, noted_at=NOW + timedelta(hours=1))
-    later = silence(sensor, last_heard=NOW, noted_at=NOW + timedelta(hours=2))
+    first = silence(sensor, last_heard=NOW, since=NOW, noted_at=NOW + timedelta(hours=1))
+    later = silence(sensor, last_heard=NOW, since=NOW, noted_at=NOW + timedelta(hours=2))
     assert first is not None
     assert later is not None
     assert (first.id, first.at, first.value) == (later.id, NOW + timedelta(minutes=10), 600.0)
-    assert silence(replace(sensor, expected_interval=None), last_heard=NOW, noted_at=NOW) is None
+    any_time = replace(sensor, expected_interval=None)
+    assert silence(any_time, last_heard=NOW, since=NOW, noted_at=NOW) is None

@@ -67,6 +67,17 @@ def lines(first: int, count: int) -> str:
     )
 
 
+def test_a_batch_tells_whether_more_waits(drop: Path) -> None:
+    """In its own file, or in another."""
+    put(drop / "a.jsonl", lines(0, 3), age_s=90)
+    put(drop / "b.jsonl", lines(3, 3))
+    behind = []
+    for batch in feed(drop, batch_max=2).batches(None, for_s=10):
+        behind.append(batch.behind)
+        batch.acknowledge()
+    assert [True, True, True, False] == behind
+
+
 def test_csv_with_a_header_is_read_by_column_name(drop: Path) -> None:
     """Columns are found by name in any order; an empty cell was not measured."""
     fields = {"temp": FieldMapping("temperature", "°C"), "hum": FieldMapping("humidity", "%")}

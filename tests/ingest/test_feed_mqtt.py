@@ -138,6 +138,23 @@ def test_an_hour_of_messages_is_caught_up_in_order(broker: Broker) -> None:
         assert expected == [one.at for one in found if one.sensor == f"gate{gate}"]
 
 
+def test_what_the_broker_kept_is_told_from_what_comes_live(broker: Broker) -> None:
+    """So is a batch behind which more waits."""
+    feed = broker.feed(batch_max=2)
+    listen(feed, for_s=0.1)
+    broker.send(*[("sites/gate/motion", str(number)) for number in range(5)])
+    behind: list[bool] = []
+    waited: dict[float, bool] = {}
+    for batch in feed.batches({"client_id": "outwatch", "stored": ""}, for_s=1):
+        waited |= {item.observation.value: item.waited for item in batch.items if item.observation}
+        behind.append(batch.behind)
+        batch.acknowledge()
+        if len(waited) == 5:
+            broker.send(("sites/gate/motion", "5"))
+    assert {0: True, 1: True, 2: True, 3: True, 4: True, 5: False} == waited
+    assert ([True, True], False) == (behind[:2], behind[-1])
+
+
 def test_a_consumer_killed_again_and_again_stores_each_message_once(broker: Broker, tmp_path: Path) -> None:
     """Killed with SIGKILL at any moment, values without time or id are neither lost nor stored twice."""
     listen(broker.feed(), for_s=0.1)

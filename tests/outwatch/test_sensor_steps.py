@@ -13,10 +13,10 @@ import pytest
 from typer.testing import CliRunner
 
 from outwatch.cli import app
-from outwatch.domain.errors import ConfigInvalid, FeedTimeout
+from outwatch.domain.errors import AccessDenied, ConfigInvalid, FeedTimeout
 from outwatch.domain.ports import FeedBatch, FeedItem
 from outwatch.domain.types import Event, Observation, Outcome, Priority
-from outwatch.pipeline import queries, runner, sensor_events, sensors, wiring
+from outwatch.pipeline import queries, runner, sensor_events, sensors, watch, wiring
 from outwatch.pipeline.watch import watch_sensors
 from outwatch.settings import load_settings
 from storage import schemas
@@ -36,13 +36,14 @@ class FakeFeed:
         self.items = list(items)
         self.acknowledged = 0
         self.away = False
+        self.behind = False
 
     def batches(self, cursor: Mapping[str, Any] | None, *, for_s: float) -> Iterator[FeedBatch]:
         """Yield all there is, as a broker does that was told of nothing."""
         del cursor, for_s
         for start in range(0, len(self.items), 2):
             part = tuple(self.items[start : start + 2])
-            yield FeedBatch(part, {"n": start}, lambda part=part: self._acknowledge(len(part)))
+            yield FeedBatch(part, {"n": start}, lambda part=part: self._acknowledge(len(part)), self.behind)
         if self.away:
             raise FeedTimeout("the broker went away")
 
@@ -284,11 +285,67 @@ def test_no_sensor_is_silent_while_its_feed_is_down(station: wiring.Pipeline, ta
     assert 0 == sensors.note_silence(station).counts["silent"]
 
 
+def test_a_backlog_that_was_not_read_to_its_end_makes_no_sensor_silent(
+    station: wiring.Pipeline, take: Take, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The next word may be among what still waits."""
+    station.now = lambda: START + timedelta(seconds=30)
+    take(trip(10))
+    feed = FakeFeed([trip(20)])
+    feed.behind = True
+    monkeypatch.setattr(wiring, "build_feed", lambda _: feed)
+    station.now = lambda: START + timedelta(minutes=2)
+    sensors.collect(station, "gate", for_s=1)
+    assert 0 == sensors.note_silence(station).counts["silent"]
+    feed.behind = False
+    sensors.collect(station, "gate", for_s=1)
+    assert 1 == sensors.note_silence(station).counts["silent"]
+
+
+def test_what_a_broker_kept_without_a_time_never_looks_live(station: wiring.Pipeline, take: Take) -> None:
+    """After a pause it is dated by receipt, agrees with nothing, and its alert says that it may be old."""
+    station.now = lambda: START - timedelta(hours=2)
+    take()
+    station.now = lambda: START + timedelta(seconds=3)
+    kept = [
+        FeedItem("1", START, Observation(name, "motion", 1.0, None), waited=True)
+        for name in ("pir-1", "pir-2")
+    ]
+    take(*kept)
+    (event,) = queries.events(station)
+    assert (1, 2, 0.5) == (event.count, event.in_view, event.confidence)
+    (alert,) = station.alert_book.alerts()
+    assert Priority.P4 == alert.priority
+    assert alert.message_en.startswith("NOT LIVE? These may be old readings.")
+
+
+def test_a_feed_that_refuses_us_is_asked_again(
+    station: wiring.Pipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An access list mended at night needs no restart of the watch."""
+
+    class Refusing(FakeFeed):
+        def batches(self, cursor: Mapping[str, Any] | None, *, for_s: float) -> Iterator[FeedBatch]:
+            if not self.away:
+                self.away = True
+                raise AccessDenied("not you")
+            self.away = False
+            return super().batches(cursor, for_s=for_s)
+
+    feed = Refusing([trip(10)])
+    monkeypatch.setattr(wiring, "build_feed", lambda _: feed)
+    monkeypatch.setattr(watch, "ROUND_S", 0.1)
+    told: list[Outcome] = []
+    watch_sensors(station, for_s=0.5, told=told.append)
+    assert "AccessDenied: not you" in [item.error for item in told]
+    assert [(10, 10)] == spans(queries.events(station))
+
+
 def test_sensors_never_heard_are_silent_after_a_while(station: wiring.Pipeline, take: Take) -> None:
     """One that was installed dead is told as silent too, counted from when it was first expected."""
     take(trip(10, sensor="pir-2"))
     assert 0 == sensors.note_silence(station).counts["silent"]
-    station.inbox.listened("gate", at=START + timedelta(hours=1))
+    station.inbox.listened("gate", since=START + timedelta(minutes=30), at=START + timedelta(hours=1))
     assert 1 == sensors.note_silence(station).counts["silent"]
 
 

@@ -20,7 +20,7 @@ from outwatch.domain.types import GeoPoint, Outcome, RefusedReading, Sensor, Sen
 from storage import keys, schemas
 from storage.database import writing
 from storage.ledger import Ledger
-from storage.readings import WRITE_READINGS, ReadingInbox
+from storage.readings import WRITE_READINGS, Listening, ReadingInbox
 from storage.tables import WorkState
 
 START = datetime(2026, 3, 14, 16, 40, tzinfo=UTC)
@@ -194,7 +194,8 @@ def test_an_older_reading_does_not_change_what_was_said_last(inbox: ReadingInbox
 
 
 def silent(last_heard: datetime) -> SensorReading:
-    found = silence(SENSOR, last_heard=last_heard, noted_at=last_heard + timedelta(hours=1))
+    noted_at = last_heard + timedelta(hours=1)
+    found = silence(SENSOR, last_heard=last_heard, since=last_heard, noted_at=noted_at)
     assert found is not None
     return found
 
@@ -202,8 +203,9 @@ def silent(last_heard: datetime) -> SensorReading:
 def test_a_silence_is_noted_once_and_ends_with_the_next_word(inbox: ReadingInbox, ledger: Ledger) -> None:
     """Its reading stands in the inbox; it is no word of the sensor's; the next silence is another."""
     store(inbox, accepted(1))
-    inbox.listened("gate", at=START + timedelta(hours=1))
-    assert {"pir-1": (START, START + timedelta(hours=1))} == inbox.last_heard()
+    later = START + timedelta(hours=1)
+    inbox.listened("gate", since=START, at=later)
+    assert {"pir-1": Listening(START, START, later)} == inbox.listening(["gate"])
     assert (1, 0) == (inbox.note_silence([silent(START)]), inbox.note_silence([silent(START)]))
     health = inbox.sensors()["pir-1"]
     assert (START + timedelta(minutes=10), 1) == (health.silent_since, health.accepted)
@@ -222,13 +224,29 @@ def test_a_sensor_that_spoke_meanwhile_is_not_silent(inbox: ReadingInbox) -> Non
 
 
 def test_a_sensor_never_heard_is_expected_from_when_it_was_known(inbox: ReadingInbox) -> None:
-    """Its silence counts from then, and only while some feed is listened to."""
+    """Its silence counts from then, and only while every feed is listened to: it may be on any."""
     inbox.watch([SENSOR], since=START)
     inbox.watch([SENSOR], since=START + timedelta(hours=5))
-    assert {} == inbox.last_heard()
-    inbox.listened("gate", at=START + timedelta(minutes=20))
-    assert {"pir-1": (START, START + timedelta(minutes=20))} == inbox.last_heard()
+    assert {} == inbox.listening(["gate"])
+    until = START + timedelta(minutes=20)
+    inbox.listened("gate", since=START, at=until)
+    assert {} == inbox.listening(["gate", "broker"]), "it may be on the one that is down"
+    inbox.listened("removed", since=START, at=START)
+    assert {"pir-1": Listening(None, START, until)} == inbox.listening(["gate"])
     assert 1 == inbox.note_silence([silent(START)])
+
+
+def test_silence_counts_anew_after_a_pause_in_which_nobody_listened(inbox: ReadingInbox) -> None:
+    """What a sensor said meanwhile may be lost; a minute between two rounds is no pause."""
+    store(inbox, accepted(1))
+    minute, hours = timedelta(minutes=1), timedelta(hours=5)
+    inbox.listened("gate", since=START, at=START + minute)
+    inbox.listened("gate", since=START + 2 * minute, at=START + 3 * minute)
+    assert START == inbox.listening(["gate"])["pir-1"].since
+    inbox.listened("gate", since=START + hours, at=START + hours + minute)
+    assert {"pir-1": Listening(START, START + hours, START + hours + minute)} == inbox.listening(["gate"])
+    inbox.listened("renamed", since=START, at=START + 2 * hours)
+    assert START + 2 * hours == inbox.listening(["renamed"])["pir-1"].until
 
 
 def test_refusals_of_a_known_sensor_count_for_it(inbox: ReadingInbox) -> None:
