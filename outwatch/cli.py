@@ -88,8 +88,8 @@ def ingest(
     platform: Annotated[str | None, typer.Option(help="Aircraft, as you call it.")] = None,
     time_zone: Annotated[str | None, typer.Option(help="Zone of the telemetry's local time.")] = None,
     mount_pitch: MountPitch = None,
-    mount_heading: MountHeading = 0.0,
-    mount_roll: MountRoll = 0.0,
+    mount_heading: MountHeading = None,
+    mount_roll: MountRoll = None,
     land_only: Annotated[
         bool, typer.Option("--land-only", help="Only hand the files over; DAGs do the rest.")
     ] = False,
@@ -207,22 +207,41 @@ def work(as_json: AsJson = False) -> None:
 def retry(
     events: Annotated[
         bool,
-        typer.Option("--events", help="Ask the rules again of every clip: places or thresholds changed."),
+        typer.Option(
+            "--events", help="Ask the rules again of every clip and window: places or thresholds changed."
+        ),
     ] = False,
+    as_json: AsJson = False,
 ) -> None:
     """Open failed work and refused deliveries again, once mended; `run` or the DAGs then do it."""
     with opened_pipeline() as pipeline:
         reopened = runner.reopen_failed(pipeline) + (runner.reopen_events(pipeline) if events else 0)
-        out.print(f"{reopened} opened again")
+        if as_json:
+            print_json({"reopened": reopened})
+        else:
+            out.print(f"{reopened} opened again")
 
 
 @app.command()
-def cameras() -> None:
+def cameras(as_json: AsJson = False) -> None:
     """List the cameras and lenses that `--camera` knows."""
+    known = {name: camera_named(name) for name in camera_names()}
+    if as_json:
+        print_json(
+            [
+                {
+                    "name": name,
+                    "modality": camera.modality,
+                    "hfov_deg": camera.hfov_deg,
+                    "source": camera.source,
+                }
+                for name, camera in known.items()
+            ]
+        )
+        return
     table = Table("camera", "sees", "HFOV", "source")
     table.columns[0].no_wrap = True  # a name broken over lines cannot be copied
-    for name in camera_names():
-        camera = camera_named(name)
+    for name, camera in known.items():
         table.add_row(name, camera.modality.value, f"{camera.hfov_deg:.1f}°", camera.source)
     out.print(table)
 

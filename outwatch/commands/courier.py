@@ -5,7 +5,6 @@ Belongs here: options, progress and exit codes. Not here: any work (``pipeline/c
 
 from __future__ import annotations
 
-import ipaddress
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,10 +22,21 @@ from rich.progress import (
 )
 from rich.table import Table
 
-from outwatch.commands.shared import AsJson, err, opened_pipeline, out, print_json, telling_errors
+from outwatch.commands.shared import (
+    AsJson,
+    MountHeading,
+    MountPitch,
+    MountRoll,
+    declared_mount,
+    err,
+    opened_pipeline,
+    out,
+    print_json,
+    telling_errors,
+)
 from outwatch.domain.errors import ConfigInvalid
 from outwatch.pipeline import courier, incoming
-from outwatch.settings import CourierSettings, load_settings
+from outwatch.settings import load_settings
 
 
 def upload(
@@ -41,14 +51,13 @@ def upload(
     camera: Annotated[str, typer.Option(help="Camera and lens by name (`outwatch cameras`).")] = "",
     time_zone: Annotated[str, typer.Option(help="Zone of the aircraft's local time, as Asia/Karachi.")] = "",
     purpose: Annotated[str, typer.Option(help="Why it was flown.")] = "",
-    mount_pitch: Annotated[
-        float | None, typer.Option(help="Camera without a gimbal: its pitch in degrees, -90 straight down.")
-    ] = None,
-    mount_heading: Annotated[float | None, typer.Option(help="... its heading from the nose.")] = None,
-    mount_roll: Annotated[float | None, typer.Option(help="... its roll.")] = None,
+    mount_pitch: MountPitch = None,
+    mount_heading: MountHeading = None,
+    mount_roll: MountRoll = None,
     give_up_after: Annotated[
         float | None, typer.Option(help="Minutes without progress; never by default.", min=0)
     ] = None,
+    as_json: AsJson = False,
 ) -> None:
     """Send a card to headquarters over any link, or write it to a stick; run it again to go on."""
     told = {
@@ -57,18 +66,13 @@ def upload(
         "camera": camera,
         "time_zone": time_zone,
         "purpose": purpose,
-        "mount_pitch_deg": _text(mount_pitch),
-        "mount_heading_deg": _text(mount_heading),
-        "mount_roll_deg": _text(mount_roll),
+        **declared_mount(mount_pitch, mount_heading, mount_roll),
     }
     declared = {name: text for name, text in told.items() if text}
+    waited = {} if give_up_after is None else {"give_up_after": give_up_after * 60}
+    rows = []
     with telling_errors():
-        settings = load_settings()
-        if give_up_after is not None:
-            waited = {"give_up_after": give_up_after * 60}
-            settings = settings.model_copy(
-                update={"courier": CourierSettings(**{**settings.courier.model_dump(), **waited})}
-            )
+        settings = load_settings(**({"courier": waited} if waited else {}))
         todo: list[tuple[Path, Mapping[str, str], str]] = [(folder, declared, to) for folder in folders or []]
         if not folders:
             todo = [(item.folder, item.declared, item.url) for item in courier.waiting(settings)]
@@ -84,9 +88,21 @@ def upload(
                 else:
                     package = courier.send(settings, folder, declared=says, url=url, watch=watch)
                     done = "confirmed by headquarters, file by file"
-            size_mb, left = package.size_bytes / 1e6, len(package.left_out)
-            line = f"{folder}: {len(package.files)} files, {size_mb:.1f} MB {done}; {left} left out"
-            out.print(escape(line), highlight=False, soft_wrap=True)
+            rows.append(
+                {
+                    "folder": str(folder),
+                    "package": package.id,
+                    "files": len(package.files),
+                    "size_bytes": package.size_bytes,
+                    "left_out": [{"path": left.path, "reason": left.reason} for left in package.left_out],
+                }
+            )
+            if not as_json:
+                size_mb, left_out = package.size_bytes / 1e6, len(package.left_out)
+                line = f"{folder}: {len(package.files)} files, {size_mb:.1f} MB {done}; {left_out} left out"
+                out.print(escape(line), highlight=False, soft_wrap=True)
+    if as_json:
+        print_json(rows)
 
 
 def receive(
@@ -126,11 +142,11 @@ def serve(
     """Run the upload server; beyond this machine it asks for the token of ``uploads.token``."""
     import uvicorn
 
-    from outwatch.console.app import create_app
+    from outwatch.console.app import create_app, is_loopback
 
     with telling_errors():
         settings = load_settings()
-        if not _is_loopback(host) and not settings.uploads.token.get_secret_value():
+        if not is_loopback(host) and not settings.uploads.token.get_secret_value():
             raise ConfigInvalid(f"--host {host} is reached from elsewhere: set OUTWATCH_UPLOADS__TOKEN first")
         # asyncio's loop hands over each read before it sees the link's end: nothing that arrived is lost.
         uvicorn.run(
@@ -197,14 +213,3 @@ def _shown() -> Iterator[courier.Watcher]:
             )
 
         yield watch
-
-
-def _text(angle_deg: float | None) -> str:
-    return "" if angle_deg is None else f"{angle_deg:g}"
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False

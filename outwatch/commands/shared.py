@@ -27,19 +27,14 @@ MountPitch = Annotated[
     float | None,
     typer.Option(help="Camera fixed to the airframe: 0 looks along the nose, -90 through the floor."),
 ]
-MountHeading = Annotated[float, typer.Option(help="... turned so far clockwise from the nose.")]
-MountRoll = Annotated[float, typer.Option(help="... and so far right side down.")]
+MountHeading = Annotated[float | None, typer.Option(help="... turned so far clockwise from the nose.")]
+MountRoll = Annotated[float | None, typer.Option(help="... and so far right side down.")]
 
 
-def declared_mount(pitch_deg: float | None, heading_deg: float, roll_deg: float) -> dict[str, str]:
-    """Return the mount angles of the options as a declaration; without a pitch there is none."""
-    if pitch_deg is None:
-        return {}
-    return {
-        "mount_pitch_deg": str(pitch_deg),
-        "mount_heading_deg": str(heading_deg),
-        "mount_roll_deg": str(roll_deg),
-    }
+def declared_mount(pitch: float | None, heading: float | None, roll: float | None) -> dict[str, str]:
+    """Return the mount angles of the options, in degrees, as a declaration of those that were given."""
+    angles = {"mount_pitch_deg": pitch, "mount_heading_deg": heading, "mount_roll_deg": roll}
+    return {name: f"{angle:g}" for name, angle in angles.items() if angle is not None}
 
 
 @contextmanager

@@ -11,6 +11,9 @@ from rich.table import Table
 
 from outwatch.commands.shared import (
     AsJson,
+    MountHeading,
+    MountPitch,
+    MountRoll,
     declared_mount,
     out,
     print_json,
@@ -26,12 +29,9 @@ def telemetry(
     time_zone: Annotated[
         str | None, typer.Option(help="Zone of wall times that a file writes without one.")
     ] = None,
-    mount_pitch: Annotated[
-        float | None,
-        typer.Option(help="Camera fixed to the airframe: 0 looks along the nose, -90 through the floor."),
-    ] = None,
-    mount_heading: Annotated[float, typer.Option(help="... turned so far clockwise from the nose.")] = 0.0,
-    mount_roll: Annotated[float, typer.Option(help="... and so far right side down.")] = 0.0,
+    mount_pitch: MountPitch = None,
+    mount_heading: MountHeading = None,
+    mount_roll: MountRoll = None,
     as_json: AsJson = False,
 ) -> None:
     """Print format, samples, time span, zone, positions, and what is missing; or why a file is refused."""

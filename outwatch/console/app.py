@@ -136,10 +136,11 @@ def _is_local(request: Request) -> bool:
     origin = request.headers.get("Origin", "").partition("://")[2]
     forwarded = "Forwarded" in request.headers or "X-Forwarded-For" in request.headers
     foreign = forwarded or origin not in {"", request.headers.get("Host")}
-    return not foreign and _is_loopback(client) and _is_loopback(request.url.hostname or "")
+    return not foreign and is_loopback(client) and is_loopback(request.url.hostname or "")
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Tell whether an address or name can only be this machine."""
     try:
         return host == "localhost" or ipaddress.ip_address(host).is_loopback
     except ValueError:

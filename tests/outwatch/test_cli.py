@@ -100,6 +100,36 @@ def test_cameras_are_listed() -> None:
     assert result.exit_code == 0
     assert camera_names()
     assert [name for name in camera_names() if name not in result.stdout] == []
+    assert [row["name"] for row in json.loads(outwatch("cameras", "--json").stdout)] == list(camera_names())
+
+
+@pytest.fixture
+def card(tmp_path: Path) -> Path:
+    """Return a card with one clip, which need not be read to be refused or packed."""
+    folder = tmp_path / "card"
+    folder.mkdir()
+    (folder / "clip.mp4").write_bytes(b"data")
+    return folder
+
+
+@pytest.mark.parametrize("command", ["ingest", "telemetry", "upload"])
+def test_a_mount_without_its_pitch_is_refused(command: str, home: Path, card: Path) -> None:
+    """A heading alone is no attitude, and is not dropped in silence."""
+    where = ("--to", "http://127.0.0.1:9", card) if command == "upload" else (card / "clip.mp4",)
+    result = outwatch(command, "--mount-heading", "30", *where)
+    assert result.exit_code == 1
+    assert "mount_pitch_deg" in result.output
+
+
+def test_what_went_to_a_stick_is_told_to_programs(home: Path, card: Path, tmp_path: Path) -> None:
+    """Which package it is, and what stays behind and why."""
+    (card / "clip.THM").write_bytes(b"thumbnail")
+    stick = tmp_path / "stick"
+    stick.mkdir()
+    (row,) = json.loads(outwatch("upload", card, "--usb", stick, "--json").stdout)
+    assert (row["folder"], row["files"], row["size_bytes"]) == (str(card), 1, 4)
+    assert [left["path"] for left in row["left_out"]] == ["clip.THM"]
+    assert (stick / f"outwatch-{row['package']}").is_dir()
 
 
 def test_events_are_printed_as_json_and_as_a_table(home: Path, gathering: Event) -> None:
@@ -170,6 +200,7 @@ def test_retry_opens_failed_work_once() -> None:
     assert outwatch("retry").stdout == "1 opened again\n"
     assert [row["state"] for row in json.loads(outwatch("work", "--json").stdout)] == ["open"]
     assert outwatch("retry").stdout == "0 opened again\n"
+    assert json.loads(outwatch("retry", "--json").stdout) == {"reopened": 0}
 
 
 def test_run_tells_of_each_failure_and_exits_1(home: Path) -> None:
