@@ -24,6 +24,7 @@ from zoneinfo import ZoneInfo
 
 from ingest.telemetry.track import (
     MAX_ELAPSED_S,
+    MAX_RECORDS,
     MAX_TIME_CHARS,
     Record,
     WallClock,
@@ -122,7 +123,8 @@ class CsvLog:
             )
         rows = _Rows(table, zone)
         lines = islice(_lines(text), table.header_line + 1, None)
-        records = [rows.record(_cells(line, table.delimiter)) for line in lines if line.strip()]
+        read = islice(lines, MAX_RECORDS)
+        records = [rows.record(_cells(line, table.delimiter)) for line in read if line.strip()]
         return log_telemetry(
             FORMAT,
             records,
@@ -130,7 +132,8 @@ class CsvLog:
             zone=zone,
             skipped=0,
             warnings=("unit_unknown",) * table.unknown_unit
-            + ("date_order_assumed",) * rows.date_order_assumed,
+            + ("date_order_assumed",) * rows.date_order_assumed
+            + ("cut_at_limit",) * (next(lines, None) is not None),
         )
 
 

@@ -21,10 +21,11 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
-from datetime import UTC, datetime, timedelta
-from itertools import pairwise
+from datetime import datetime
+from itertools import islice
 from zoneinfo import ZoneInfo
 
+from ingest.telemetry.track import MAX_RECORDS, WallClock, clock_jumps, missing_fields
 from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.types import GeoPoint, Telemetry, TelemetryClock, TelemetrySample
 
@@ -32,22 +33,19 @@ FORMAT = "dji_srt"
 SCALED_FOCAL_FROM = 100
 """Whole focal lengths from here on are tenths of a millimetre: firmwares that scale write 240 for
 24 mm, those that do not write 24.00."""
-EARLIEST_YEAR, LATEST_YEAR = 2000, 2100
-"""Years outside are clocks that were never set, or damage: no aircraft of today wrote them. Within them
-no sum of a time and an offset leaves what a datetime can hold."""
 NO_DIGITAL_ZOOM = frozenset({0.0, 1.0, 10_000.0})
 """How firmwares write that the picture is whole: as 1.00, in ten-thousandths, or as 0 where the mode has
 no digital zoom."""
 ZOOM_TOLERANCE = 0.02
 """Share by which focal lengths may differ within a file; more is a zoom, less is rounding."""
-CLOCK_JUMP_S = 5.0
-"""A clock that leaves the cues by more than this between two records was set, or two files were joined."""
-
+MAX_RECORD_LINES = 100
+"""Firmwares write up to a dozen; the rest is damage."""
 CLOCK_UNCERTAINTY_S = 2.0
 """The aircraft's clock is set from satellites; it is written once a record, and numbered by its end."""
 
 # Every pattern is anchored at a word and bounded in length, so that reading is linear in the input.
 _NUMBER = r"[-+]?\d{1,9}(?:\.\d{1,9})?"
+_LINE = re.compile(r"[^\r\n]*(?:\r\n?|\n)|[^\r\n]+")
 _CUE = re.compile(r"\s{0,9}(\d{1,3}):(\d\d):(\d\d)[,.](\d{1,3})\s{0,9}-->", re.ASCII)
 _INDEX = re.compile(r"\s{0,9}\d{1,9}\s{0,9}", re.ASCII)
 _CLOCK = re.compile(
@@ -102,7 +100,8 @@ def parse_srt(data: bytes, *, zone: ZoneInfo) -> Telemetry:
     samples: list[TelemetrySample] = []
     skipped = 0
     reader = _Reader(zone)
-    for record in _records(data.decode("utf-8-sig", errors="replace")):
+    records = _records(data.decode("utf-8-sig", errors="replace"))
+    for record in islice(records, MAX_RECORDS):
         sample = reader.sample(record)
         if sample is None:
             skipped += 1
@@ -116,10 +115,11 @@ def parse_srt(data: bytes, *, zone: ZoneInfo) -> Telemetry:
     ordered = sorted(samples, key=lambda sample: sample.offset_s)
     warnings = {
         "records_out_of_order": ordered != samples,
-        "clock_jumps": _clock_jumps(ordered),
+        "clock_jumps": clock_jumps(ordered),
+        "cut_at_limit": next(records, None) is not None,
         "zoom_changes": reader.digital_zoom or _lens_changes(ordered),
     }
-    missing = _missing(ordered)
+    missing = missing_fields(ordered)
     return Telemetry(
         format=FORMAT,
         samples=tuple(ordered),
@@ -135,7 +135,7 @@ def parse_srt(data: bytes, *, zone: ZoneInfo) -> Telemetry:
 def _records(text: str) -> Iterator[_Record]:
     """Yield the records of a file; text before the first one belongs to none."""
     record: _Record | None = None
-    for line in text.splitlines(keepends=True):
+    for line in (found[0] for found in _LINE.finditer(text)):
         cue = _CUE.match(line)
         if _INDEX.fullmatch(line) or (cue and (record is None or record.cue_s is not None or record.lines)):
             if record is not None:
@@ -148,7 +148,7 @@ def _records(text: str) -> Iterator[_Record]:
             record.cue_s = (
                 int(hours) * 3600 + int(minutes) * 60 + int(seconds) + int(fraction.ljust(3, "0")) / 1000
             )
-        elif line.strip() and not _INDEX.fullmatch(line):
+        elif line.strip() and not _INDEX.fullmatch(line) and len(record.lines) < MAX_RECORD_LINES:
             record.lines.append(line)
     if record is not None:
         yield record
@@ -162,9 +162,8 @@ class _Reader:
 
     def __init__(self, zone: ZoneInfo) -> None:
         self.digital_zoom = False
-        self._zone = zone
+        self._wall = WallClock(zone)
         self._first: datetime | None = None
-        self._last: datetime | None = None
 
     def sample(self, record: _Record) -> TelemetrySample | None:
         """Return the sample of a record, None where it holds nothing or has no place in the clip."""
@@ -203,20 +202,13 @@ class _Reader:
         if found is None:
             return None
         *whole, decimals, millis, micros = found.groups()
-        if not EARLIEST_YEAR <= int(whole[0]) <= LATEST_YEAR:
-            return None
         micro = int(decimals.ljust(6, "0")) if decimals else int(millis or 0) * 1000 + int(micros or 0)
         try:
-            local = datetime(*map(int, whole), microsecond=micro, tzinfo=self._zone)  # type: ignore[misc, arg-type]
-            at = local.astimezone(UTC)
-            # An hour that a clock change repeats: the first of the two, unless time would run back.
-            if self._last is not None and at < self._last:
-                again = local.replace(fold=1).astimezone(UTC)
-                at = again if again >= self._last else at
-        except (ValueError, OverflowError):
+            written = datetime(*map(int, whole), microsecond=micro)  # type: ignore[misc, arg-type]  # noqa: DTZ001
+            at = self._wall.utc(written)
+        except ValueError:
             return None
         self._first = self._first or at
-        self._last = at
         return at
 
 
@@ -306,22 +298,3 @@ def _zooms_digitally(values: dict[str, str]) -> bool:
 def _lens_changes(samples: list[TelemetrySample]) -> bool:
     lengths_mm = [sample.focal_length_mm for sample in samples if sample.focal_length_mm is not None]
     return bool(lengths_mm) and max(lengths_mm) > (1 + ZOOM_TOLERANCE) * min(lengths_mm)
-
-
-def _missing(samples: list[TelemetrySample]) -> tuple[str, ...]:
-    found = {
-        "time": any(sample.at for sample in samples),
-        "position": any(sample.point for sample in samples),
-        "height": any(sample.height_agl_m is not None for sample in samples),
-        "gimbal": any(sample.pitch_deg is not None for sample in samples),
-    }
-    return tuple(name for name, present in found.items() if not present)
-
-
-def _clock_jumps(samples: list[TelemetrySample]) -> bool:
-    timed = [(sample.offset_s, sample.at) for sample in samples if sample.at is not None]
-    jump = timedelta(seconds=CLOCK_JUMP_S)
-    return any(
-        abs((at_b - at_a) - timedelta(seconds=offset_b - offset_a)) > jump
-        for (offset_a, at_a), (offset_b, at_b) in pairwise(timed)
-    )

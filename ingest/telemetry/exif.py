@@ -32,6 +32,8 @@ _XMP_IN_PNG = b"XML:com.adobe.xmp\x00\x00\x00\x00\x00"
 """Keyword, not compressed, no language, no translation: the only form that XMP part 3 allows."""
 _HEADER_BYTES, _SLOT_BYTES = 8, 4
 """Of a TIFF structure; and of an entry, for a value that fits or the address of one that does not."""
+MAX_BLOCKS = 100_000
+"""Segments and chunks that are looked through: the largest pictures have some ten thousand."""
 _START_OF_SCAN, _END_OF_IMAGE = 0xDA, 0xD9
 
 
@@ -62,7 +64,9 @@ def metadata(data: bytes) -> tuple[dict[int, Value], bytes]:
 def _jpeg_blocks(data: bytes) -> Iterator[tuple[str, bytes]]:
     """Yield what the segments before the picture hold."""
     at = 2
-    while at + 4 <= len(data) and data[at] == 0xFF:  # noqa: PLR2004 - a marker's first byte
+    for _ in range(MAX_BLOCKS):
+        if at + 4 > len(data) or data[at] != 0xFF:  # noqa: PLR2004 - a marker's first byte
+            return
         marker, length = data[at + 1], int.from_bytes(data[at + 2 : at + 4], "big")
         if marker in {_START_OF_SCAN, _END_OF_IMAGE} or length < 2:  # noqa: PLR2004 - it counts itself
             return
@@ -77,7 +81,9 @@ def _jpeg_blocks(data: bytes) -> Iterator[tuple[str, bytes]]:
 
 def _png_blocks(data: bytes) -> Iterator[tuple[str, bytes]]:
     at = len(PNG)
-    while at + 8 <= len(data):
+    for _ in range(MAX_BLOCKS):
+        if at + 8 > len(data):
+            return
         length, kind = struct.unpack_from(">I4s", data, at)
         if kind == b"eXIf":
             yield "exif", data[at + 8 : at + 8 + length]

@@ -18,6 +18,7 @@ import numpy.typing as npt
 from ingest.telemetry import attitude, series
 from ingest.telemetry.attitude import FloatArray
 from ingest.telemetry.series import NOTHING, Series
+from ingest.telemetry.track import missing_fields
 from outwatch.domain.errors import TelemetryInvalid
 from outwatch.domain.types import (
     MAX_LON_DEG,
@@ -124,17 +125,11 @@ def to_telemetry(log: FlightLog) -> Telemetry:
             " records): copy it again from the aircraft, or leave it out"
         )
     samples = tuple(_samples(log, fixed, times))
-    found = {
-        "time": any(sample.at is not None for sample in samples),
-        "position": any(sample.point is not None for sample in samples),
-        "height": any(sample.height_agl_m is not None for sample in samples),
-        "gimbal": any(sample.pitch_deg is not None for sample in samples),
-    }
     return Telemetry(
         format=log.format,
         samples=samples,
         skipped=log.skipped + strays,
-        missing=tuple(name for name, present in found.items() if not present),
+        missing=missing_fields(samples),
         warnings=(*log.warnings, *(("clock_jumps",) if log.clock.steps else ())),
         time_base=TimeBase.LOG,
         clock=log.clock.source,

@@ -14,7 +14,7 @@ from collections.abc import Mapping
 from zoneinfo import ZoneInfo
 
 from ingest.telemetry.markup import looks_like, walk
-from ingest.telemetry.track import Record, WallClock, iso_time, log_telemetry, number, place
+from ingest.telemetry.track import MAX_RECORDS, Record, WallClock, iso_time, log_telemetry, number, place
 from outwatch.domain.types import Telemetry, TelemetryClock, TelemetrySample
 
 FORMAT = "gpx"
@@ -50,7 +50,7 @@ class Gpx:
             clock=TelemetryClock.LOCAL if points.clock.assumed_zone else TelemetryClock.GPS,
             zone=zone,
             skipped=points.skipped,
-            warnings=() if whole else ("file_cut_short",),
+            warnings=("file_cut_short",) * (not whole) + ("cut_at_limit",) * points.cut,
         )
 
 
@@ -61,6 +61,7 @@ class _Points:
         self.clock = WallClock(zone)
         self.records: dict[str, list[Record]] = {kind: [] for kind in POINTS}
         self.skipped = 0
+        self.cut = False
         self._values: dict[str, str | None] = {}
 
     def start(self, name: str, attributes: Mapping[str, str]) -> None:
@@ -76,6 +77,9 @@ class _Points:
 
     def _keep(self, kind: str) -> None:
         values = self._values
+        if len(self.records[kind]) + self.skipped >= MAX_RECORDS:
+            self.cut = True
+            return
         point = place(number(values.get("lat")), number(values.get("lon")), number(values.get("ele")))
         if point is None:
             self.skipped += 1

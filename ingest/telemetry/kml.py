@@ -11,14 +11,16 @@ heading, tilt (nose up) and roll (right side down) of the thing that moves.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+import re
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from datetime import datetime
 from itertools import zip_longest
+from typing import Any
 from zoneinfo import ZoneInfo
 
 from ingest.telemetry.markup import looks_like, walk
-from ingest.telemetry.track import Record, WallClock, iso_time, log_telemetry, number, place
+from ingest.telemetry.track import MAX_RECORDS, Record, WallClock, iso_time, log_telemetry, number, place
 from outwatch.domain.types import Telemetry, TelemetryClock, TelemetrySample
 
 FORMAT = "kml"
@@ -52,7 +54,7 @@ class Kml:
             clock=TelemetryClock.LOCAL if places.clock.assumed_zone else TelemetryClock.GPS,
             zone=zone,
             skipped=places.skipped,
-            warnings=() if whole else ("file_cut_short",),
+            warnings=("file_cut_short",) * (not whole) + ("cut_at_limit",) * places.cut,
         )
 
 
@@ -75,6 +77,8 @@ class _Places:
         self.clock = WallClock(zone)
         self.records: dict[str, list[Record]] = {kind: [] for kind in GEOMETRIES}
         self.skipped = 0
+        self.cut = False
+        self._closed = 0
         self._geometry: _Geometry | None = None
         self._placemark_at: datetime | None = None
         self._placemark_points: list[Record] = []
@@ -95,15 +99,23 @@ class _Places:
         elif name == geometry.kind:
             self._close_geometry(geometry)
         elif name == "coordinates":
-            geometry.places.extend(triple.split(",") for triple in text.split())
+            self._collect(geometry.places, (found[0].split(",") for found in re.finditer(r"\S+", text)))
         elif name == "coord":
-            geometry.places.append(text.split())
+            self._collect(geometry.places, [text.split(maxsplit=3)])
         elif name == "when":
-            geometry.whens.append(text)
+            self._collect(geometry.whens, [text])
         elif name == "angles":
-            geometry.angles.append(text.split())
+            self._collect(geometry.angles, [text.split(maxsplit=3)])
         elif name == "altitudeMode":
             geometry.altitude_mode = text.strip()
+
+    def _collect(self, into: list[Any], more: Iterable[Any]) -> None:
+        """Take more of a geometry, as far as the file may have it."""
+        for each in more:
+            if len(into) + self._closed >= MAX_RECORDS:
+                self.cut = True
+                return
+            into.append(each)
 
     def finish(self) -> None:
         """Close what a file that breaks off left open."""
@@ -122,6 +134,7 @@ class _Places:
         ]
         kept = [record for record in records if record.sample.point is not None]
         self.skipped += len(records) - len(kept)
+        self._closed += len(records)
         if geometry.kind == "Point":
             self._placemark_points += kept
         else:

@@ -33,6 +33,9 @@ CLOCK_UNCERTAINTY_S = 2.0
 """Clocks of loggers and cameras are set from satellites and written in whole seconds, up to a second late."""
 CLOCK_JUMP_S = 5.0
 """A clock that leaves the count of seconds by more than this was set in flight, or two logs were joined."""
+MAX_RECORDS = 500_000
+"""Fourteen hours at 10 Hz, in some 400 MB of memory and 10 s; what comes after them is not read, and the
+warning ``cut_at_limit`` says so."""
 MAX_NUMBER_CHARS, MAX_TIME_CHARS = 40, 40
 """More digits than any double or timestamp has: longer text is damage."""
 
@@ -180,7 +183,7 @@ def log_telemetry(
     noticed = {
         "no_time_line": all(record.elapsed_s is None for record in telling) and "time" in missing,
         "records_out_of_order": ordered != timed,
-        "clock_jumps": _clock_jumps(samples),
+        "clock_jumps": clock_jumps(samples),
     }
     kind = TelemetryClock.NONE if "time" in missing else clock
     return Telemetry(
@@ -209,7 +212,8 @@ def _seconds(records: Sequence[Record]) -> list[float | None]:
     return [None if at is None else (at - first).total_seconds() for at in times]
 
 
-def _clock_jumps(samples: Sequence[TelemetrySample]) -> bool:
+def clock_jumps(samples: Sequence[TelemetrySample]) -> bool:
+    """Tell whether the clock leaves the count of seconds between two samples that follow each other."""
     timed = [(sample.offset_s, sample.at) for sample in samples if sample.at is not None]
     jump = timedelta(seconds=CLOCK_JUMP_S)
     return any(
