@@ -102,7 +102,7 @@ def plan(
         now: our time.
         source_now: what the source's clock says, where it says so.
         settle: how long a file must not have changed.
-        max_file_bytes: a larger file is refused.
+        max_file_bytes: a larger file is refused, and one without a size.
     """
     made = Plan()
     unfinished = {one.file.path.casefold() for one in listed if is_unfinished(one.file.path)}
@@ -110,7 +110,7 @@ def plan(
     for one in listed:
         if is_unfinished(one.file.path):
             continue
-        if reason := why_unsafe(one.file.path) or _why_too_large(one.file, max_file_bytes):
+        if reason := why_unsafe(one.file.path) or _why_not_its_size(one.file, max_file_bytes):
             made.refused[one.file.path] = reason
         else:
             member = _Member(one.file, one.is_settled, _quiet(one, now=now, source_now=source_now))
@@ -147,8 +147,10 @@ def _quiet(one: Listed, *, now: datetime, source_now: datetime | None) -> timede
     return max(ours, source_now - one.file.modified_at)
 
 
-def _why_too_large(file: RemoteFile, max_file_bytes: int) -> str | None:
-    if file.size_bytes is None or file.size_bytes <= max_file_bytes:
+def _why_not_its_size(file: RemoteFile, max_file_bytes: int) -> str | None:
+    if file.size_bytes is None:
+        return "the source does not tell its size, without which nobody knows whether it came whole"
+    if file.size_bytes <= max_file_bytes:
         return None
     return (
         f"has {file.size_bytes / 1e6:.0f} MB, more than max_file_bytes ({max_file_bytes / 1e6:.0f} MB): "
@@ -186,8 +188,9 @@ def _lacks(members: Iterable[_Member]) -> str | None:
 
 
 def _set_name(path: str) -> str:
-    """Return what files that belong together share: folder and name without its ending."""
-    folded = path.casefold()
+    """Return what files that belong together share: folder, and name without its ending or its case."""
+    folder, slash, name = path.rpartition("/")
+    folded = name.casefold()
     if folded.endswith(MANIFEST_SUFFIX):
-        return folded.removesuffix(MANIFEST_SUFFIX)
-    return str(PurePosixPath(folded).with_suffix(""))
+        return folder + slash + folded.removesuffix(MANIFEST_SUFFIX)
+    return folder + slash + PurePosixPath(folded).stem

@@ -40,6 +40,12 @@ def test_a_clip_and_its_telemetry_go_together() -> None:
     assert [["a/X.MP4", "a/x.srt", "a/X.outwatch.json"], ["b/X.MP4"]] == taken(made)
 
 
+def test_folders_that_differ_by_case_are_two() -> None:
+    """Two operators' clips of one name never take each other's place."""
+    made = planned(listed("Ali/DJI_1.jpg"), listed("ali/DJI_1.jpg"), listed("ali/dji_1.SRT"))
+    assert [["Ali/DJI_1.jpg"], ["ali/DJI_1.jpg", "ali/dji_1.SRT"]] == sorted(taken(made))
+
+
 def test_a_file_that_changed_lately_waits_and_holds_its_set() -> None:
     """A clip waits for telemetry that is still being written, and says so."""
     made = planned(listed("X.mp4"), listed("X.srt", unchanged_s=60))
@@ -97,6 +103,12 @@ def test_a_file_that_is_too_large_is_refused() -> None:
     """The reason names the setting."""
     made = planned(listed("X.mp4"), max_file_bytes=999)
     assert "max_file_bytes" in made.refused["X.mp4"]
+
+
+def test_a_file_without_a_size_is_refused() -> None:
+    """It could fill the disk, and a part of it would pass for the whole."""
+    made = planned(Listed(RemoteFile("X.mp4", None, None), NOW - 10 * SETTLE, is_settled=False))
+    assert "does not tell its size" in made.refused["X.mp4"]
 
 
 def test_the_longest_unchanged_set_goes_first() -> None:
