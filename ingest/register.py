@@ -123,6 +123,7 @@ def settle_clock(
     *,
     file_time: datetime,
     received_at: datetime,
+    container_uncertainty_s: float | None = None,
 ) -> Clock:
     """Return when a clip starts: telemetry before container before file time.
 
@@ -131,6 +132,7 @@ def settle_clock(
         telemetry: the clip's own telemetry, if it has any.
         file_time: when the file was last written, the end of the recording.
         received_at: when the file was handed in.
+        container_uncertainty_s: how far the container's time may be from UTC, where its source knows.
     """
     require_utc(file_time, name="file_time")
     by_telemetry = clip_start(telemetry) if telemetry else None
@@ -145,6 +147,8 @@ def settle_clock(
     after_receipt = started_at > require_utc(received_at, name="received_at") + RECEIPT_TOLERANCE
     between_clocks = clock_doubt(telemetry, video.created_at) if telemetry else None
     told = telemetry.clock_uncertainty_s if telemetry and by_telemetry else None
+    if source is ClockSource.CONTAINER:
+        told = container_uncertainty_s
     return Clock(
         started_at=started_at,
         source=source,

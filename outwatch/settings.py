@@ -72,7 +72,7 @@ class IngestSettings(_Group):
     """Files put straight into ``landing/`` count as whole when unchanged for so long."""
 
     min_free_bytes: int = Field(default=1_000_000_000, ge=0)
-    """New files are refused where they would leave less room than this for the work on those that came."""
+    """Nothing is taken, by any door, that would leave less room than this for the work on what came."""
 
     @field_validator("time_zone")
     @classmethod
@@ -181,8 +181,6 @@ class UploadSettings(_Group):
     """Packages that may be on their way at once."""
     max_waiting_bytes: int = Field(default=1_000_000_000_000, gt=0)
     """Announced by all packages on their way, come or not."""
-    min_free_bytes: int = Field(default=5_000_000_000, ge=0)
-    """Left free on the disk, for the work on what has come."""
     keep_partial: timedelta = timedelta(days=7)
     """A package without progress for so long is given up and reported."""
     join_within: timedelta = timedelta(hours=1)
@@ -206,6 +204,8 @@ class CourierSettings(_Group):
     """Without progress for so long an upload ends with an error; None tries for ever."""
 
 
+CAMERA_CLOCK_S = 2.0
+"""What is recorded from a camera carries our own clock, late by what camera and link take."""
 _HOST_NAMED = ("sftp", "ftp", "http", "https", "rtsp", "rtsps")
 
 
@@ -244,6 +244,8 @@ class PullSource(_Group):
     mount_pitch_deg: float | None = None
     mount_heading_deg: float | None = None
     mount_roll_deg: float | None = None
+    clock_uncertainty_s: float | None = None
+    """Within how many seconds of UTC the time in the files' containers is, where that is known."""
     max_file_bytes: int = Field(default=64_000_000_000, gt=0)
     max_files_per_run: int = Field(default=200, gt=0)
     """More wait for the next run, so that one full card does not hold up the rest."""
@@ -256,7 +258,10 @@ class PullSource(_Group):
     def declared(self) -> dict[str, str]:
         """Return what is declared of all that comes from here."""
         names = ("camera", "platform", "time_zone", "mount_pitch_deg", "mount_heading_deg", "mount_roll_deg")
-        return {name: str(value) for name in names if (value := getattr(self, name)) is not None}
+        told = {name: getattr(self, name) for name in (*names, "clock_uncertainty_s")}
+        if told["clock_uncertainty_s"] is None and self.url.startswith(("rtsp:", "rtsps:")):
+            told["clock_uncertainty_s"] = CAMERA_CLOCK_S
+        return {name: str(value) for name, value in told.items() if value is not None}
 
     @model_validator(mode="after")
     def _reachable(self) -> PullSource:
@@ -310,8 +315,6 @@ class PullSettings(_Group):
     """Where footage is pulled from."""
 
     sources: tuple[PullSource, ...] = ()
-    min_free_bytes: int = Field(default=5_000_000_000, ge=0)
-    """Left free on the disk, for the work on what was fetched: below it nothing is pulled."""
 
     @field_validator("sources")
     @classmethod

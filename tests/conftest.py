@@ -153,6 +153,7 @@ class UploadServer:
             name: text for name, text in os.environ.items() if not name.startswith("OUTWATCH_")
         }
         self._environment["OUTWATCH_HOME"] = str(home)
+        self._environment["OUTWATCH_INGEST__MIN_FREE_BYTES"] = "0"
         self._environment |= {
             f"OUTWATCH_UPLOADS__{name.upper()}": str(value) for name, value in settings.items()
         }
@@ -204,7 +205,7 @@ def upload_server(tmp_path: Path) -> Iterator[Callable[..., UploadServer]]:
     started: list[UploadServer] = []
 
     def start(**settings: object) -> UploadServer:
-        server = UploadServer(tmp_path / "headquarters", **{"min_free_bytes": 0, **settings})
+        server = UploadServer(tmp_path / "headquarters", **settings)
         started.append(server)
         server.start()
         return server

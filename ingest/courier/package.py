@@ -16,7 +16,6 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from datetime import datetime
 from enum import StrEnum
-from pathlib import PurePosixPath
 from typing import Any
 
 from outwatch.domain.errors import PackageRefused, PackageTooLarge
@@ -185,11 +184,6 @@ def check_path(path: str) -> str:
     return path
 
 
-def base_name(path: str) -> str:
-    """Return a file's name without its folders."""
-    return PurePosixPath(path).name
-
-
 def _check_size(path: str, size_bytes: int) -> None:
     if not 0 <= size_bytes <= MAX_FILE_BYTES:
         raise PackageRefused(f"{path}: size_bytes is {size_bytes}, expected 0 or more")
@@ -236,14 +230,18 @@ def _list(value: object, name: str) -> list[object]:
 
 
 def _texts(value: object) -> dict[str, str]:
-    if not isinstance(value, dict) or not all(isinstance(item, str) for item in value.values()):
+    if not isinstance(value, dict):
         raise PackageRefused(f"{MANIFEST_NAME}: declared must be an object of texts")
-    return value
+    return {name: _text(item, name) for name, item in value.items()}
 
 
 def _text(value: object, name: str) -> str:
     if not isinstance(value, str):
         raise PackageRefused(f"{MANIFEST_NAME}: {name} must be a text, found {type(value).__name__}")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise PackageRefused(f"{MANIFEST_NAME}: {name} {value[:60]!r} is not valid Unicode") from error
     return value
 
 

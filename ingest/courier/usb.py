@@ -69,9 +69,12 @@ def find_packages(folder: Path) -> Iterator[Found]:
 
     Links are not followed: a stick is a stranger's.
     """
-    if not folder.is_dir():
-        raise UploadInterrupted(f"{folder} is no folder: is the stick in place and mounted?")
-    yield from _find(folder, depth=0)
+    try:
+        if not folder.is_dir():
+            raise UploadInterrupted(f"{folder} is no folder: is the stick in place and mounted?")
+        yield from _find(folder, depth=0)
+    except OSError as error:
+        raise _translated(error, folder) from error
 
 
 def read_blocks(found: Found, file: PackedFile) -> Iterator[bytes]:
@@ -82,10 +85,11 @@ def read_blocks(found: Found, file: PackedFile) -> Iterator[bytes]:
         UploadInterrupted: it cannot be read.
     """
     source = found.path(file)
-    # A link, in place of the file or of a folder, would make us read what is not on the stick.
-    if source.resolve() != found.folder.resolve() / FILES / file.path or not source.is_file():
-        raise PackageRefused(f"{file.path} is not on the stick: copy the package again at the station")
     try:
+        # A link, in place of the file or of a folder, would make us read what is not on the stick.
+        expected = Path(os.path.realpath(found.folder), FILES, file.path)
+        if os.path.realpath(source) != str(expected) or not source.is_file():
+            raise PackageRefused(f"{file.path} is not on the stick: copy the package again at the station")
         with source.open("rb") as reader:
             while block := reader.read(BLOCK_BYTES):
                 yield block

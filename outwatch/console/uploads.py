@@ -192,7 +192,7 @@ class TusServer:
                 why = f"{start + length} bytes exceed the {file.size_bytes} announced for {file.path}"
                 return _refusal(413, why)
             if offset < file.size_bytes:
-                await run_sync(self._spool.check_free, length)
+                await run_sync(partial(self._spool.check_free, length, largest_bytes=file.size_bytes))
                 offset = await _receive(request, self._spool, file, turn=turn)
             file = await self._taken_in(file, offset)
         if file.state is ArrivalState.REFUSED:

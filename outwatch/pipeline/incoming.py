@@ -38,7 +38,6 @@ from outwatch.domain.errors import (
     ObjectMissing,
     PackageRefused,
     PackageTooLarge,
-    TransientError,
 )
 from outwatch.pipeline.handover import close, content_of, hand_over, quarantine
 from outwatch.pipeline.landing import MissingFile, parse_declared, record_without_content
@@ -65,7 +64,7 @@ class Taken:
 
 def open_spool(settings: Settings) -> Spool:
     """Return the place where files on their way in are kept."""
-    return Spool(settings.home_dir / "incoming", limits=settings.uploads)
+    return Spool(settings)
 
 
 def announce(
@@ -155,6 +154,8 @@ def take_package(
     """
     spool = open_spool(pipeline.settings)
     data = package.to_json()
+    if (standing := spool.parcel(package.id)) is not None and _is_landed(standing):
+        spool.remove(package.id)  # it came before: what lies at hand is read through all the same
     announced = _announce_manifest(
         spool, package.id, size_bytes=len(data), client="stick", now=pipeline.now()
     )
@@ -172,7 +173,11 @@ def take_package(
                 refused.append((item.path, reason))
             if item.role is Role.VIDEO:
                 counts += hand_over(pipeline, spool, _required(spool, package.id), partial=False)
-        return Taken(counts + close(pipeline, spool, package.id), tuple(refused))
+        counts += hand_over(pipeline, spool, _required(spool, package.id), partial=True)
+        # One that is whole is kept for as long as any, to be told to a station that is sending it too.
+        if not _is_landed(_required(spool, package.id)):
+            counts += close(pipeline, spool, package.id)
+        return Taken(counts, tuple(refused))
 
 
 def withdraw(spool: Spool, file_id: str) -> None:
@@ -201,8 +206,9 @@ def settle_incoming(pipeline: Pipeline) -> dict[str, int]:
         for parcel in spool.parcels() if ours else []:
             try:
                 counts.update(_settle(pipeline, spool, parcel))
-            except (TransientError, OSError) as error:
-                log.warning("incoming_not_settled", package=parcel.id, error=str(error))
+            except Exception:
+                # One package stops no other, whatever is wrong with it; the next turn tries again.
+                log.exception("incoming_not_settled", package=parcel.id)
                 counts["incoming_waiting"] += 1
     return dict(counts)
 
@@ -210,11 +216,7 @@ def settle_incoming(pipeline: Pipeline) -> dict[str, int]:
 def arrivals(pipeline: Pipeline) -> list[dict[str, Any]]:
     """Return what is on its way in, one row a package, the oldest first; what has landed whole is not."""
     spool = open_spool(pipeline.settings)
-    return [
-        _row(spool, parcel)
-        for parcel in spool.parcels()
-        if any(file.state is not ArrivalState.LANDED for file in content_of(parcel))
-    ]
+    return [_row(spool, parcel) for parcel in spool.parcels() if not _is_landed(parcel)]
 
 
 def arrival(spool: Spool, package: str) -> dict[str, Any]:
@@ -224,6 +226,12 @@ def arrival(spool: Spool, package: str) -> dict[str, Any]:
         ObjectMissing: it is unknown, or its manifest has not come.
     """
     return _row(spool, _required(spool, package))
+
+
+def _is_landed(parcel: Parcel) -> bool:
+    """Tell whether all of a package is there; its previews have no use any more then."""
+    wanted = [file for file in content_of(parcel) if file.role != Role.PREVIEW]
+    return all(file.state is ArrivalState.LANDED for file in wanted)
 
 
 def _required(spool: Spool, package: str) -> Parcel:
@@ -359,6 +367,8 @@ def _announced(package: Package) -> list[Arrival]:
 
 def _check_package(package: Package, manifest: Arrival) -> None:
     """Raise ``PackageRefused`` where it is another one, or ``landing`` would not take what is declared."""
+    if not package.files:
+        raise PackageRefused(f"{MANIFEST_NAME} names no files: pack the card again")
     if package.id != manifest.package:
         raise PackageRefused(f"package {manifest.package} brought the manifest of {package.id}: pack again")
     try:

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path, PurePosixPath
 from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
@@ -26,7 +27,9 @@ from outwatch.domain.errors import ConfigInvalid, NoRoom, PermanentError
 from outwatch.domain.ports import ObjectInfo
 from outwatch.domain.types import MountAngles
 from outwatch.pipeline.wiring import Pipeline
+from outwatch.settings import Settings
 from storage import keys
+from storage.database import storable
 from storage.ledger import LandedFile
 from storage.tables import FileState, WorkState
 
@@ -35,7 +38,16 @@ PREVIEW_SUFFIX = ".preview.jpg"
 """``<clip name without ending>.preview.jpg``: the contact sheet that a courier sends ahead of a clip."""
 MOUNT_FIELDS = ("mount_pitch_deg", "mount_heading_deg", "mount_roll_deg")
 """How a camera without a gimbal is fixed to its airframe; the pitch makes the declaration."""
-DECLARABLE = ("camera", "platform", "flight_id", "time_zone", "operator", "purpose", *MOUNT_FIELDS)
+DECLARABLE = (
+    "camera",
+    "platform",
+    "flight_id",
+    "time_zone",
+    "clock_uncertainty_s",
+    "operator",
+    "purpose",
+    *MOUNT_FIELDS,
+)
 """What an operator may declare, by manifest or by option of the command line, which wins."""
 
 LEFT_ON_CARD = frozenset({FileKind.PROXY, FileKind.THUMBNAIL, FileKind.FLIGHT_RECORD, FileKind.SYSTEM})
@@ -123,18 +135,19 @@ def _land_card(pipeline: Pipeline, folder: Path, *, declared: Mapping[str, str])
     return [*landed, set_aside] if set_aside else landed
 
 
-def require_room(pipeline: Pipeline, size_bytes: int) -> None:
+def require_room(settings: Settings, size_bytes: int) -> None:
     """Refuse new work that would leave too little room for the work on what is here.
 
     Raises:
         NoRoom: it would, on the disk of ``OUTWATCH_HOME``; nothing was taken.
     """
-    home, least = pipeline.settings.home_dir, pipeline.settings.ingest.min_free_bytes
+    home, least = settings.home_dir, settings.ingest.min_free_bytes
     free = shutil.disk_usage(home).free
     if free - size_bytes < least:
         raise NoRoom(
             f"no room for {size_bytes / 1e6:,.1f} MB: the disk of {home} has {free / 1e6:,.1f} MB free and"
-            f" keeps {least / 1e6:,.0f} MB for its work; make room and hand it in again, nothing was lost"
+            f" keeps {least / 1e6:,.0f} MB for its work (ingest.min_free_bytes); make room and hand it in"
+            " again, nothing was lost"
         )
 
 
@@ -247,7 +260,7 @@ def parse_declared(data: bytes, *, source: str) -> dict[str, str]:
         values = json.loads(data)
     except (ValueError, RecursionError) as error:
         raise ConfigInvalid(f"{source} is not JSON: {error}") from error
-    if not isinstance(values, dict) or not all(isinstance(value, str) for value in values.values()):
+    if not isinstance(values, dict) or not all(map(_is_text, values.values())):
         raise ConfigInvalid(f"{source}: expected a JSON object of texts, of {', '.join(DECLARABLE)}")
     unknown = sorted(set(values) - set(DECLARABLE))
     if unknown:
@@ -259,8 +272,31 @@ def parse_declared(data: bytes, *, source: str) -> dict[str, str]:
             ZoneInfo(values["time_zone"])
         except (ZoneInfoNotFoundError, ValueError, OSError) as error:
             raise ConfigInvalid(f"{source}: time_zone {values['time_zone']!r} is no IANA zone") from error
+    clock_uncertainty_s(values, source=source)
     mount_angles(values, source=source)
     return values
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and value == storable(value)
+
+
+def clock_uncertainty_s(declared: Mapping[str, str], *, source: str = "declaration") -> float | None:
+    """Return within how many seconds of UTC a clip's container is declared to be, None where it is not.
+
+    Raises:
+        ConfigInvalid: it is no number of seconds up to a day.
+    """
+    text = declared.get("clock_uncertainty_s")
+    if text is None:
+        return None
+    try:
+        seconds = float(text)
+    except ValueError:
+        seconds = math.nan
+    if not 0 < seconds <= timedelta(days=1).total_seconds():
+        raise ConfigInvalid(f"{source}: clock_uncertainty_s {text[:40]!r}, expected seconds such as 2")
+    return seconds
 
 
 def mount_angles(declared: Mapping[str, str], *, source: str = "declaration") -> MountAngles | None:
@@ -318,7 +354,7 @@ def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]
             key=keys.landing(upload_id, name),
         )
 
-    require_room(pipeline, sum(path.stat().st_size for path in (video, *sidecars)))
+    require_room(pipeline.settings, sum(path.stat().st_size for path in (video, *sidecars)))
     received_at = pipeline.now()
     rows = []
     if manifest:

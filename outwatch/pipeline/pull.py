@@ -19,6 +19,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path, PurePosixPath
 
 import structlog
@@ -37,7 +38,7 @@ from outwatch.domain.errors import (
 )
 from outwatch.domain.ports import FootageSource, RemoteFile
 from outwatch.domain.types import Outcome
-from outwatch.pipeline.landing import Landed, land, parse_declared
+from outwatch.pipeline.landing import Landed, land, parse_declared, require_room
 from outwatch.pipeline.sources import build_source, camera_url, is_camera
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.settings import PullSource
@@ -75,14 +76,14 @@ def pull_source(pipeline: Pipeline, name: str) -> Outcome:
     Raises:
         ConfigInvalid: there is no such source, or its settings are wrong.
         FeedTimeout, AccessDenied, ObjectMissing: the source cannot be listed.
-        NoRoom: less is free on the disk than ``pull.min_free_bytes``.
+        NoRoom: less is free on the disk than ``ingest.min_free_bytes``.
         StoreUnavailable, DatabaseUnavailable: our own store or ledger did not answer.
     """
     source = _source(pipeline, name)
     with _alone(pipeline, name) as alone:
         if not alone:
             return Outcome("pull_sources", name, notes=("another pull of this source is under way",))
-        require_room(pipeline, 0)
+        require_room(pipeline.settings, 0)
         run = _Run(pipeline, source)
         if is_camera(source):
             run.record()
@@ -151,7 +152,7 @@ class _Run:
         """Fetch a set of files that belong together, land it, and remember that."""
         size_bytes = sum(file.size_bytes or 0 for file in members)
         try:
-            require_room(self.pipeline, size_bytes)
+            require_room(self.pipeline.settings, 2 * size_bytes)  # fetched, and copied when it lands
         except NoRoom as error:
             self.wait(members, str(error))
             return
@@ -229,38 +230,39 @@ class _Run:
             self.pipeline.pulled_files.settle(self.source.name, file, state, reason=reason)
 
     def record(self) -> None:
-        """Record one segment from a camera and land it, whatever its length."""
-        started_at = self.pipeline.now()
-        folder = self.pipeline.scratch / f"pull-{self.source.name}-{started_at:%Y%m%dT%H%M%S%f}"
-        folder.mkdir()
-        try:
-            segment = record_segment(
-                camera_url(self.source),
-                seconds=self.source.segment_s,
-                out=folder / f"{self.source.name}-{started_at:%Y%m%dT%H%M%SZ}.mkv",
-                timeout_s=self.source.timeout_s,
-                max_bytes=self.source.max_file_bytes,
-            )
-            if segment.ended_early is not None:
-                self.notes.append(segment.ended_early)
-            status = segment.path.stat()
-            file = RemoteFile(segment.path.name, status.st_size, segment.started_at)
-            self.counts["listed"] = 1
-            self.pipeline.pulled_files.see(self.source.name, [file])
-            self.land([file], [segment.path])
-        finally:
-            shutil.rmtree(folder)
+        """Record one segment from a camera and land it, whatever its length.
 
-
-def require_room(pipeline: Pipeline, needed_bytes: int) -> None:
-    """Raise ``NoRoom`` where fetching so much would leave less free than settings say."""
-    least = pipeline.settings.pull.min_free_bytes
-    free = shutil.disk_usage(pipeline.scratch).free
-    if free - needed_bytes < least:
-        raise NoRoom(
-            f"{pipeline.scratch} has {free / 1e9:.1f} GB free; {needed_bytes / 1e9:.1f} GB more would leave "
-            f"less than pull.min_free_bytes ({least / 1e9:.1f} GB): free space; the source keeps its files"
+        A segment whose run was killed, or found no room or no store to land in, lands first: the camera
+        does not have it any more.
+        """
+        folder = self.pipeline.scratch / f"camera-{self.source.name}"
+        folder.mkdir(exist_ok=True)
+        os.utime(folder)  # the sweep clears what nobody has touched for a day
+        for path in sorted(folder.iterdir()):
+            if path.stat().st_size:
+                self._land_segment(path)
+            else:
+                path.unlink()  # killed before the first picture
+        segment = record_segment(
+            camera_url(self.source),
+            seconds=self.source.segment_s,
+            out=folder / f"{self.source.name}-{self.pipeline.now():%Y%m%dT%H%M%SZ}.mkv",
+            timeout_s=self.source.timeout_s,
+            max_bytes=self.source.max_file_bytes,
         )
+        if segment.ended_early is not None:
+            self.notes.append(segment.ended_early)
+        self._land_segment(segment.path)
+
+    def _land_segment(self, path: Path) -> None:
+        status = path.stat()
+        file = RemoteFile(path.name, status.st_size, datetime.fromtimestamp(status.st_mtime, UTC))
+        self.counts["listed"] += 1
+        self.pipeline.pulled_files.see(self.source.name, [file])
+        taken = self.counts["taken"]
+        self.land([file], [path])
+        if self.counts["taken"] > taken:
+            path.unlink()
 
 
 def _source(pipeline: Pipeline, name: str) -> PullSource:

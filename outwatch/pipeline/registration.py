@@ -43,6 +43,7 @@ from outwatch.pipeline.clip_telemetry import FIT_FLAGS, Fitted, Found, Search, w
 from outwatch.pipeline.flights import Joined, doubts_beside_neighbours, join_flight
 from outwatch.pipeline.landing import (
     PREVIEW_SUFFIX,
+    clock_uncertainty_s,
     manifest_name,
     mount_angles,
     parse_declared,
@@ -306,7 +307,11 @@ class _Registration:
         row = self.rows[name]
         camera, doubts = _camera(video, telemetry, declared)
         clock = settle_clock(
-            video, telemetry, file_time=row.modified_at or row.received_at, received_at=row.received_at
+            video,
+            telemetry,
+            file_time=row.modified_at or row.received_at,
+            received_at=row.received_at,
+            container_uncertainty_s=clock_uncertainty_s(declared),
         )
         clip_id = keys.clip_id(row.sha256)
         suffix = PurePosixPath(name).suffix.lower()

@@ -31,7 +31,8 @@ from outwatch.domain.errors import (
     StoreUnavailable,
     UploadInterrupted,
 )
-from outwatch.settings import UploadSettings
+from outwatch.pipeline.landing import require_room
+from outwatch.settings import Settings
 
 MANIFEST_ROLE = "manifest"
 """Of the file that announces the others; theirs are ``ingest.courier.package.Role``."""
@@ -108,9 +109,10 @@ class Parcel:
 class Spool:
     """Files on their way in, as one process sees them; safe to use from several threads."""
 
-    def __init__(self, folder: Path, *, limits: UploadSettings) -> None:
-        self.folder, self.limits = folder, limits
-        folder.mkdir(parents=True, exist_ok=True)
+    def __init__(self, settings: Settings) -> None:
+        self._settings = settings
+        self.folder, self.limits = settings.home_dir / "incoming", settings.uploads
+        self.folder.mkdir(parents=True, exist_ok=True)
         with self._opened() as database:
             database.executescript(_SCHEMA)
 
@@ -221,7 +223,9 @@ class Spool:
         folder = self.folder / parcel.id
         paths = [folder, *folder.iterdir()] if folder.is_dir() else []
         times = [datetime.fromtimestamp(path.stat().st_mtime, UTC) for path in paths]
-        return max(times, default=parcel.created_at)
+        # A part takes its file's own time when it lands, which a wrong clock may have set in the future.
+        now = datetime.now(UTC)
+        return max((at for at in times if at <= now), default=parcel.created_at)
 
     @contextmanager
     def settling(self, *, wait: bool = False) -> Iterator[bool]:
@@ -255,15 +259,16 @@ class Spool:
             raise UploadInterrupted(f"another request is sending {file.path}: ask again") from error
         return Writer(self, descriptor, file.size_bytes)
 
-    def check_free(self, size_bytes: int = 0) -> None:
-        """Raise ``NoRoom`` where the disk would have less than ``min_free_bytes`` left after so many more."""
-        free = shutil.disk_usage(self.folder).free
-        if free - size_bytes < self.limits.min_free_bytes:
-            raise NoRoom(
-                f"the server's disk has {_megabytes(free)} free and keeps "
-                f"{_megabytes(self.limits.min_free_bytes)} of it, {_megabytes(size_bytes)} are to come: "
-                "free some space; what came is kept"
-            )
+    def check_free(self, coming_bytes: int, *, largest_bytes: int) -> None:
+        """Raise ``NoRoom`` where so many more bytes would fill the disk.
+
+        Landing copies: what came could not land, nor ever make room, on a disk that is full of it. So room
+        is left for the copy of the largest file that has come, or is coming now.
+        """
+        with self._opened() as database:
+            query = "SELECT MAX(size_bytes) FROM files WHERE state = 'confirmed' AND role != 'manifest'"
+            (waiting,) = database.execute(query).fetchone()
+        require_room(self._settings, coming_bytes + max(waiting or 0, largest_bytes))
 
     def _check_limits(
         self, database: sqlite3.Connection, package: str, files: Sequence[Arrival], *, known: int
@@ -295,7 +300,7 @@ class Spool:
                 f"{_megabytes(row[0])} are on their way already, at most "
                 f"{_megabytes(limits.max_waiting_bytes)} are taken at once: try again when some have come"
             )
-        self.check_free(more_bytes)
+        self.check_free(more_bytes, largest_bytes=max((file.size_bytes for file in files), default=0))
 
     def _check_count(self, database: sqlite3.Connection) -> None:
         query = "SELECT COUNT(DISTINCT package) FROM files WHERE state IN ('waiting', 'refused')"
@@ -348,7 +353,7 @@ class Writer:
         if self.offset + len(block) > self._size_bytes:
             raise PackageRefused(f"more bytes came than the {self._size_bytes} that were announced")
         if self.offset - self._checked_at >= ROOM_CHECK_BYTES:
-            self._spool.check_free()
+            self._spool.check_free(len(block), largest_bytes=self._size_bytes)
             self._checked_at = self.offset
         rest = memoryview(block)
         try:

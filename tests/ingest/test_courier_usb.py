@@ -20,9 +20,9 @@ from typer.testing import CliRunner
 from ingest.courier import usb
 from outwatch.cli import app
 from outwatch.domain.errors import NoRoom, PackageRefused, UploadInterrupted
-from outwatch.pipeline import courier, wiring
+from outwatch.pipeline import courier, incoming, wiring
 from outwatch.pipeline.wiring import Pipeline
-from outwatch.settings import IngestSettings, Settings, UploadSettings, load_settings
+from outwatch.settings import IngestSettings, Settings, load_settings
 from storage.tables import FileState
 
 LOG = b"1\n00:00:00,000 --> 00:00:01,000\n[latitude: 33.5] [longitude: 71.4]\n"
@@ -39,7 +39,6 @@ def headquarters(tmp_path: Path) -> Iterator[Pipeline]:
     """Return headquarters' pipeline."""
     settings = load_settings(
         home=tmp_path / "headquarters",
-        uploads=UploadSettings(min_free_bytes=0),
         ingest=IngestSettings(min_free_bytes=0),
     )
     with wiring.open_pipeline(settings) as pipeline:
@@ -120,6 +119,18 @@ def test_the_same_stick_twice_is_nothing_new(
     assert outcomes(headquarters) == rows
 
 
+def test_a_stick_completes_what_the_link_began(
+    station: Settings, card: Path, stick: Path, headquarters: Pipeline
+) -> None:
+    """The station's next attempt over the link learns that all is there, and sends nothing again."""
+    write(station, card, stick)
+    (received,) = courier.receive(headquarters, stick)
+    assert received.package_id is not None
+    standing = incoming.arrival(incoming.open_spool(headquarters.settings), received.package_id)
+    assert {file["state"] for file in standing["files"]} == {"landed"}
+    assert incoming.arrivals(headquarters) == []
+
+
 def test_one_changed_byte_is_refused_by_name_and_the_rest_taken(
     station: Settings, card: Path, stick: Path, headquarters: Pipeline
 ) -> None:
@@ -155,7 +166,7 @@ def test_a_stick_that_was_mended_brings_the_rest(
     assert (second.counts["incoming_landed"], second.counts["incoming_known"], second.refused) == (1, 1, ())
 
 
-@pytest.mark.parametrize("what", ["file", "folder"])
+@pytest.mark.parametrize("what", ["file", "folder", "loop"])
 def test_links_on_a_stick_lead_nowhere(
     what: str, station: Settings, card: Path, stick: Path, headquarters: Pipeline, tmp_path: Path
 ) -> None:
@@ -167,6 +178,9 @@ def test_links_on_a_stick_lead_nowhere(
     if what == "file":
         (media / "DJI_2.MP4").unlink()
         (media / "DJI_2.MP4").symlink_to(elsewhere / "DJI_2.MP4")
+    elif what == "loop":
+        (media / "DJI_2.MP4").unlink()
+        (media / "DJI_2.MP4").symlink_to("DJI_2.MP4")
     else:
         shutil.rmtree(media)
         media.symlink_to(elsewhere)
@@ -270,7 +284,7 @@ def test_the_command_line_tells_programs_and_people(
 ) -> None:
     """0 where all was taken, 1 with the name of what was not, or where there is nothing."""
     monkeypatch.setenv("OUTWATCH_HOME", str(tmp_path / "headquarters"))
-    monkeypatch.setenv("OUTWATCH_UPLOADS__MIN_FREE_BYTES", "0")
+    monkeypatch.setenv("OUTWATCH_INGEST__MIN_FREE_BYTES", "0")
 
     def outwatch(*words: object) -> tuple[int, str, str]:
         result = CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)

@@ -74,6 +74,17 @@ def test_upload_is_sorted_into_videos_with_their_sidecars() -> None:
     assert upload.others == ("notes.txt", "x.SRT")
 
 
+def test_a_source_may_vouch_for_the_containers_time() -> None:
+    """Its word holds for the container's time alone."""
+    settled = settle_clock(VIDEO, None, file_time=WRITTEN, received_at=RECEIVED, container_uncertainty_s=2.0)
+    assert (ClockSource.CONTAINER, 2.0) == (settled.source, settled.uncertainty_s)
+    untimed = replace(VIDEO, created_at=None)
+    settled = settle_clock(
+        untimed, None, file_time=WRITTEN, received_at=RECEIVED, container_uncertainty_s=2.0
+    )
+    assert (ClockSource.FILE, 24 * 3600.0) == (settled.source, settled.uncertainty_s)
+
+
 def test_telemetry_says_the_time_before_container_and_file() -> None:
     """Each source is used where those before it are silent, with its own uncertainty."""
     silent = replace(TELEMETRY, samples=(TelemetrySample(0.0, None, None, 60.0),))

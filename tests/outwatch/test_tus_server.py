@@ -11,6 +11,7 @@ import subprocess
 import threading
 import time
 from base64 import b64encode
+from collections import Counter
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import ExitStack
@@ -22,9 +23,11 @@ import httpx
 import pytest
 import uvicorn
 
-from ingest.courier.package import LeftOut, Package, PackedFile, Role
+from ingest.courier.package import LeftOut, Package, PackedFile, Role, _digest
 from outwatch.console.app import create_app
 from outwatch.pipeline import incoming, wiring
+from outwatch.pipeline.spool import Parcel, Spool
+from outwatch.pipeline.wiring import Pipeline
 from outwatch.settings import IngestSettings, UploadSettings, load_settings
 from storage.tables import FileState
 
@@ -37,13 +40,15 @@ def sha256(data: bytes) -> str:
     return hashlib.sha256(data).hexdigest()
 
 
-def package_of(files: dict[str, bytes], *, left_out: tuple[LeftOut, ...] = ()) -> Package:
+def package_of(
+    files: dict[str, bytes], *, left_out: tuple[LeftOut, ...] = (), operator: str = "Ali"
+) -> Package:
     roles = {".MP4": Role.VIDEO, ".JPG": Role.PHOTO, ".SRT": Role.TELEMETRY}
     packed = tuple(
         PackedFile(path, sha256(data), len(data), AT, roles[Path(path).suffix])
         for path, data in files.items()
     )
-    return Package(packed, left_out, {"operator": "Ali"}, AT)
+    return Package(packed, left_out, {"operator": operator}, AT)
 
 
 class Client:
@@ -130,10 +135,14 @@ def serving(tmp_path: Path) -> Iterator[Callable[..., Station]]:
     with ExitStack() as running:
 
         def start(
-            *, home: Path = tmp_path / "headquarters", authorization: str = "", **limits: object
+            *,
+            home: Path = tmp_path / "headquarters",
+            authorization: str = "",
+            min_free_bytes: int = 0,
+            **limits: object,
         ) -> Station:
-            uploads = UploadSettings(**{"min_free_bytes": 0, **limits})  # type: ignore[arg-type]
-            ingest = IngestSettings(min_free_bytes=0)
+            uploads = UploadSettings(**limits)  # type: ignore[arg-type]
+            ingest = IngestSettings(min_free_bytes=min_free_bytes)
             app = create_app(load_settings(home=home, uploads=uploads, ingest=ingest))
             server = uvicorn.Server(uvicorn.Config(app, port=0, loop="asyncio", log_level="error"))
             thread = threading.Thread(target=server.run)
@@ -470,14 +479,28 @@ def test_a_full_disk_refuses_new_work_and_keeps_what_it_has(
         full.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1000))
         assert client.append(url, b"x" * 60, offset=40).status_code == 507
         refused = client.create(10, filename="b.mp4")
-        assert (refused.status_code, "free some space" in refused.json()["error"]) == (507, True)
+        assert (refused.status_code, "make room" in refused.json()["error"]) == (507, True)
         assert client.http.head(url).headers["Upload-Offset"] == "40"
     assert client.append(url, b"x" * 60, offset=40).status_code == 204
     client.wait_landed("a.mp4")
 
 
+def test_room_is_left_for_what_came_to_land(
+    serving: Callable[..., Station], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Landing copies: a disk that is full of what came could never be emptied again."""
+    client = serving(min_free_bytes=1000)
+    usage = shutil.disk_usage(client.home)
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1199))
+    assert client.create(100, filename="a.mp4").status_code == 507
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage._replace(free=1200))
+    assert client.create(100, filename="a.mp4").status_code == 201
+
+
 @pytest.mark.skipif(os.geteuid() != 0, reason="mounting a small disk needs root")
-def test_a_disk_that_fills_midway_loses_nothing(serving: Callable[..., Station], tmp_path: Path) -> None:
+def test_a_disk_that_fills_midway_loses_nothing(
+    serving: Callable[..., Station], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A real small disk: the write that fails keeps what fitted, and the rest follows when there is room."""
     disk = tmp_path / "disk"
     disk.mkdir()
@@ -490,12 +513,15 @@ def test_a_disk_that_fills_midway_loses_nothing(serving: Callable[..., Station],
         url = client.create(len(data), filename="a.mp4", sha256=sha256(data)).headers["Location"]
         ballast = disk / "ballast"
         ballast.write_bytes(b"x" * (shutil.disk_usage(disk).free - 1_000_000))
-        answer = client.append(url, data)
+        with monkeypatch.context() as filling:  # as if it had been filled since it was looked at
+            usage = shutil.disk_usage(disk)
+            filling.setattr(shutil, "disk_usage", lambda _: usage._replace(free=10**9))
+            answer = client.append(url, data)
         assert answer.status_code == 507
         assert "free some space; what came is kept" in answer.json()["error"]
-        here = int(client.http.head(url).headers["Upload-Offset"])
-        assert here <= 1_000_000
         ballast.unlink()
+        here = int(client.http.head(url).headers["Upload-Offset"])
+        assert 0 < here <= 1_000_000
         assert client.append(url, data[here:], offset=here).status_code == 204
         client.wait_landed("a.mp4")
     finally:
@@ -526,6 +552,44 @@ def test_what_is_on_its_way_is_listed(client: Station) -> None:
     client.wait_state(package, "A.MP4", "landed")
     client.wait_state(package, "A.SRT", "landed")
     assert client.http.get("/uploads").json() == []
+
+
+def test_one_package_stops_no_other(client: Station, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever is wrong with one, those after it land."""
+    landing, first = incoming.hand_over, package_of({"A.MP4": CLIP})
+
+    def broken(pipeline: Pipeline, spool: Spool, parcel: Parcel, **how: bool) -> Counter[str]:
+        if parcel.id == first.id:
+            raise ValueError("nobody thought of this")
+        return landing(pipeline, spool, parcel, **how)
+
+    monkeypatch.setattr(incoming, "hand_over", broken)
+    for package in (first, package_of({"B.MP4": CLIP * 2})):
+        client.open_package(package)
+        client.send_file(package, package.files[0].path, CLIP * (1 if package is first else 2))
+    client.wait_landed("B.MP4")
+
+
+def test_a_file_dated_in_the_future_does_not_keep_its_package_for_ever(client: Station) -> None:
+    """A part takes its file's time to land; a camera's wrong clock must not be taken for progress."""
+    made = client.put(CLIP, filename="a.mp4", group="flight 7", modified_at="2099-01-01T00:00:00Z")
+    assert made.status_code == 204
+    client.wait_landed("a.mp4")
+    spool = incoming.open_spool(load_settings(home=client.home))
+    (parcel,) = spool.parcels()
+    part = spool.part(parcel.files[0])
+    part.write_bytes(b"")
+    os.utime(part, (4_070_908_800, 4_070_908_800))
+    assert spool.moved_at(parcel) <= datetime.now(UTC)
+
+
+@pytest.mark.parametrize("operator", ["\ud800", "a\0b"])
+def test_a_declaration_that_cannot_be_kept_is_refused(operator: str, client: Station) -> None:
+    """It would break every attempt to land what it declares."""
+    package = package_of({"A.MP4": CLIP}, operator=operator)
+    body = package._body() | {"id": package.id}
+    data = json.dumps(body | {"digest": _digest(body)}).encode()
+    assert client.put(data, filename="outwatch-package.json", package=package.id).status_code == 422
 
 
 def test_what_makes_no_progress_is_given_up_and_reported(client: Station) -> None:

@@ -16,8 +16,9 @@ import pytest
 from structlog.testing import capture_logs
 from typer.testing import CliRunner
 
+from ingest.sources.rtsp import Segment
 from outwatch.cli import app
-from outwatch.domain.errors import ConfigInvalid, FeedTimeout, NoRoom
+from outwatch.domain.errors import ConfigInvalid, FeedTimeout, NoRoom, StoreUnavailable
 from outwatch.domain.types import Outcome
 from outwatch.pipeline import pull, steps, wiring
 from outwatch.settings import PullSource, Settings, load_settings
@@ -51,10 +52,10 @@ def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
 def station(settings: Settings) -> Callable[..., Settings]:
     """Give a function that returns settings with one source, or several."""
 
-    def make(*sources: PullSource, **pull_settings: object) -> Settings:
+    def make(*sources: PullSource, min_free_bytes: int = 0) -> Settings:
         given = [source.model_dump(exclude_unset=True) for source in sources]
-        changes = {"min_free_bytes": 0, "sources": given} | pull_settings
-        return load_settings(home=settings.home_dir, pull=changes)
+        ingest = {"min_free_bytes": min_free_bytes}
+        return load_settings(home=settings.home_dir, pull={"sources": given}, ingest=ingest)
 
     return make
 
@@ -234,7 +235,7 @@ def test_a_pull_killed_after_landing_lands_once(place_of, station, clock: Clock)
         **os.environ,
         "OUTWATCH_HOME": str(settings.home_dir),
         "OUTWATCH_PULL__SOURCES": configuration,
-        "OUTWATCH_PULL__MIN_FREE_BYTES": "0",
+        "OUTWATCH_INGEST__MIN_FREE_BYTES": "0",
     }
     process = subprocess.Popen(
         [sys.executable, "-c", KILLED],
@@ -368,6 +369,30 @@ def test_a_camera_gives_a_clip(
     assert "mast" == clip.platform
     assert abs(clip.started_at - began) < timedelta(seconds=10)
     assert 1 < clip.duration_s < 3
+    assert 2 == clip.clock_uncertainty_s
+
+
+def test_a_segment_that_cannot_land_is_kept_for_the_next_run(
+    station, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A camera has no second copy: neither a silent store nor a killed run loses what was recorded."""
+
+    def recorded(_: str, *, out: Path, **__: object) -> Segment:
+        out.write_bytes(os.urandom(1000))
+        return Segment(out, clock.now, packets=1, ended_early=None)
+
+    def silent(*_: object, **__: object) -> None:
+        raise StoreUnavailable("the store is away")
+
+    monkeypatch.setattr(pull, "record_segment", recorded)
+    settings = station(PullSource(name="gate", url="rtsp://gate/1", segment_s=2))
+    with monkeypatch.context() as away:
+        away.setattr(pull, "land", silent)
+        with pytest.raises(StoreUnavailable):
+            pulled(settings, clock, name="gate")
+    later = timedelta(minutes=5)
+    assert {"listed": 2, "taken": 2} == counted(pulled(settings, clock, later=later, name="gate"))
+    assert {"listed": 1, "taken": 1} == counted(pulled(settings, clock, later=later, name="gate"))
 
 
 def test_the_command_pulls_and_tells(
@@ -380,7 +405,7 @@ def test_the_command_pulls_and_tells(
     sources = [source.model_dump(exclude_unset=True) for source in (bad, place.source())]
     monkeypatch.setenv("OUTWATCH_HOME", str(settings.home_dir))
     monkeypatch.setenv("OUTWATCH_PULL__SOURCES", json.dumps(sources))
-    monkeypatch.setenv("OUTWATCH_PULL__MIN_FREE_BYTES", "0")
+    monkeypatch.setenv("OUTWATCH_INGEST__MIN_FREE_BYTES", "0")
     run = CliRunner()
     told = run.invoke(app, ["pull"])
     assert 1 == told.exit_code
