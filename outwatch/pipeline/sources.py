@@ -7,7 +7,7 @@ Belongs here: reading URLs and handing credentials over. Not here: the settings'
 from __future__ import annotations
 
 from pathlib import Path
-from urllib.parse import parse_qs, quote, unquote, urlsplit, urlunsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 from ingest.sources.folder import FolderTree
 from ingest.sources.ftp import FtpTree
@@ -18,8 +18,8 @@ from ingest.sources.taking import DEFAULT_INCLUDE
 from ingest.sources.tree import Tree, TreeSource
 from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.ports import FootageSource, ObjectStore
+from outwatch.pipeline.wiring import s3_store
 from outwatch.settings import PullSource
-from storage.s3 import S3Store
 
 SSH_PORT, FTP_PORT = 22, 21
 
@@ -84,19 +84,12 @@ def _tree(source: PullSource) -> Tree:
 
 
 def _store(source: PullSource) -> ObjectStore:
-    parts = urlsplit(source.url)
-    endpoint = parse_qs(parts.query).get("endpoint", ["https://s3.amazonaws.com"])[0]
-    host = urlsplit(endpoint)
-    if host.scheme not in {"http", "https"} or not host.netloc:
-        raise ConfigInvalid(f"source {source.name}: endpoint must be http://host:port or https://host")
-    return S3Store(
-        endpoint=host.netloc,
-        bucket=parts.netloc,
-        prefix=unquote(parts.path).strip("/"),
+    return s3_store(
+        source.url,
+        what=f"source {source.name}",
         access_key=source.user,
         secret_key=source.password.get_secret_value(),
         region=source.region,
-        secure=host.scheme == "https",
         timeout_s=source.timeout_s,
         create_bucket=False,
     )

@@ -181,20 +181,46 @@ def build_store(settings: Settings) -> ObjectStore:
         raise ConfigInvalid(
             f"store_url {url!r}: expected file:///folder or s3://bucket?endpoint=http://host:port"
         )
-    endpoint = parse_qs(parts.query).get("endpoint", ["https://s3.amazonaws.com"])[0]
-    host = urlsplit(endpoint)
-    if host.scheme not in {"http", "https"} or not host.netloc:
-        raise ConfigInvalid(f"store_url {url!r}: endpoint must be http://host:port or https://host")
-    return S3Store(
-        endpoint=host.netloc,
-        bucket=parts.netloc,
-        prefix=parts.path.strip("/"),
+    return s3_store(
+        url,
+        what=f"store_url {url!r}",
         access_key=settings.s3.access_key.get_secret_value(),
         secret_key=settings.s3.secret_key.get_secret_value(),
         region=settings.s3.region,
-        secure=host.scheme == "https",
         timeout_s=settings.s3.timeout_s,
         create_bucket=True,
+    )
+
+
+def s3_store(
+    url: str,
+    *,
+    what: str,
+    access_key: str,
+    secret_key: str,
+    region: str,
+    timeout_s: float,
+    create_bucket: bool,
+) -> S3Store:
+    """Return the store behind ``s3://bucket[/prefix]?endpoint=…``, Amazon's where no endpoint is named.
+
+    Raises:
+        ConfigInvalid: the endpoint is none; the message starts with ``what``.
+    """
+    parts = urlsplit(url)
+    host = urlsplit(parse_qs(parts.query).get("endpoint", ["https://s3.amazonaws.com"])[0])
+    if host.scheme not in {"http", "https"} or not host.netloc:
+        raise ConfigInvalid(f"{what}: endpoint must be http://host:port or https://host")
+    return S3Store(
+        endpoint=host.netloc,
+        bucket=parts.netloc,
+        prefix=unquote(parts.path).strip("/"),
+        access_key=access_key,
+        secret_key=secret_key,
+        region=region,
+        secure=host.scheme == "https",
+        timeout_s=timeout_s,
+        create_bucket=create_bucket,
     )
 
 
