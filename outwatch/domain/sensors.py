@@ -13,6 +13,7 @@ import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from difflib import get_close_matches
 
 from outwatch.domain.geojson import Feature, is_number, is_text, read_features
 from outwatch.domain.types import GeoPoint, Sensor
@@ -27,6 +28,20 @@ MAX_FALSE_SHARE = 0.99
 """A sensor that is never right is no sensor: take it out of the registry."""
 _KIND = re.compile(r"[a-z][a-z0-9_]{0,63}")
 _LON_LAT_ALT = 3
+_PROPERTIES = (
+    "id",
+    "name",
+    "kinds",
+    "expected_interval_s",
+    "unit",
+    "minimum",
+    "maximum",
+    "trip_from",
+    "false_share",
+    "aliases",
+)
+_NEARLY = 0.8
+"""Likeness (``difflib``) from which an unknown property is a known one misspelt: ``expected_interval``."""
 
 
 @dataclass(frozen=True)
@@ -82,6 +97,7 @@ def parse_sensors(data: object, *, source: str) -> Registry:
 
 
 def _sensor(feature: Feature) -> Sensor:
+    _check_spelling(feature)
     minimum, maximum = _number(feature, "minimum"), _number(feature, "maximum")
     if minimum is not None and maximum is not None and minimum >= maximum:
         feature.fault("minimum", expected=f"a number below maximum ({maximum:g})", found=minimum)
@@ -98,6 +114,14 @@ def _sensor(feature: Feature) -> Sensor:
         false_share=_false_share(feature),
         aliases=_aliases(feature),
     )
+
+
+def _check_spelling(feature: Feature) -> None:
+    """Note properties that nearly are ones that lack: a map's other columns are nobody's fault."""
+    lacking = [name for name in _PROPERTIES if name not in feature.properties]
+    for name in feature.properties:
+        if name not in _PROPERTIES and (meant := get_close_matches(name, lacking, n=1, cutoff=_NEARLY)):
+            feature.fault(name, expected=f"the property {meant[0]}", found=name)
 
 
 def _kinds(feature: Feature) -> tuple[str, ...]:

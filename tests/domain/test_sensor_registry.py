@@ -107,6 +107,19 @@ def test_a_fault_is_told_by_feature_and_field(change: dict[str, object], fault: 
         parsed(feature(**change))
 
 
+@pytest.mark.parametrize(
+    ("typo", "meant"), [("trip_frm", "trip_from"), ("expected_interval", "expected_interval_s")]
+)
+def test_a_misspelt_property_is_told(typo: str, meant: str) -> None:
+    """Else the sensor would never trip, or never be silent; what a map's other columns say is let be."""
+    written = feature(owner="forest office", kind="of", trip="north")
+    properties = {name: value for name, value in written["properties"].items() if name != meant}
+    fault = fault_of({**written, "properties": {**properties, typo: 1}})
+    assert fault is not None
+    assert f"{typo}: expected the property {meant}" in fault
+    assert fault_of(written) is None
+
+
 def test_one_id_or_one_name_and_kind_is_one_sensor() -> None:
     """A second sensor of the same id, or alias and kind, is refused; another kind may share the alias."""
     with pytest.raises(ConfigInvalid, match="id: expected an id that feature 0 lacks"):

@@ -6,6 +6,7 @@ import hashlib
 import json
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from datetime import UTC, datetime, timedelta
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +44,7 @@ class FakeFeed:
         del cursor, for_s
         for start in range(0, len(self.items), 2):
             part = tuple(self.items[start : start + 2])
-            yield FeedBatch(part, {"n": start}, lambda part=part: self._acknowledge(len(part)), self.behind)
+            yield FeedBatch(part, {"n": start}, partial(self._acknowledge, len(part)), self.behind)
         if self.away:
             raise FeedTimeout("the broker went away")
 
