@@ -20,8 +20,9 @@ from typing import Literal
 from zoneinfo import ZoneInfo, ZoneInfoNotFoundError
 
 from ingest.card import CardFile, FileKind, sort_card
-from ingest.register import LOG_SUFFIXES, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, sort_upload
+from ingest.register import LOG_SUFFIXES, MANIFEST_SUFFIX, SIDECAR_SUFFIXES, VIDEO_SUFFIXES, sort_upload
 from ingest.telemetry.sources import HEAD_BYTES, recognise
+from ingest.video import PHOTO_SUFFIXES
 from outwatch.domain.cameras import camera_named
 from outwatch.domain.errors import ConfigInvalid, NoRoom, PermanentError
 from outwatch.domain.ports import ObjectInfo
@@ -50,6 +51,7 @@ DECLARABLE = (
 )
 """What an operator may declare, by manifest or by option of the command line, which wins."""
 
+CLIPS = frozenset({FileKind.VIDEO, FileKind.PHOTO})
 LEFT_ON_CARD = frozenset({FileKind.PROXY, FileKind.THUMBNAIL, FileKind.FLIGHT_RECORD, FileKind.SYSTEM})
 """What is accounted for and not taken."""
 
@@ -99,13 +101,22 @@ def land(pipeline: Pipeline, paths: Sequence[Path], *, declared: Mapping[str, st
         else:
             reason = f"{path} is not a file or folder: name footage, or the card it is on"
             landed.append(Landed((path.name,), None, is_new=False, error=reason))
+    clips: list[tuple[Path, ...]] = []
+    others: list[Path] = []
     for folder, names in folders.items():
         companions = {manifest_name(name) for name in names} | {preview_name(name) for name in names}
         sorted_names = sort_upload(names.keys() - companions)
-        sets = [(group.video, *group.sidecars) for group in sorted_names.groups]
-        sets += [(name,) for name in sorted_names.others]
-        landed += [_land_set(pipeline, [folder / name for name in members], declared) for members in sets]
-    return landed
+        clips += [
+            tuple(folder / name for name in (group.video, *group.sidecars)) for group in sorted_names.groups
+        ]
+        others += [folder / name for name in sorted_names.others]
+    logs = [path for path in others if clips and path.suffix.lower() in LOG_SUFFIXES]
+    sets = [
+        (*members, *logs) if members[0].suffix.lower() in VIDEO_SUFFIXES else members for members in clips
+    ]
+    taken = {path for members in sets for path in members}
+    sets += [(path,) for path in others if path not in taken]
+    return landed + [_land_set(pipeline, members, declared) for members in sets]
 
 
 def _land_card(pipeline: Pipeline, folder: Path, *, declared: Mapping[str, str]) -> list[Landed]:
@@ -113,10 +124,15 @@ def _land_card(pipeline: Pipeline, folder: Path, *, declared: Mapping[str, str])
     files = _card_files(folder, apart_from=pipeline.settings.home_dir)
     card = sort_card(files, is_telemetry=lambda head: recognise(head) is not None)
     logs = [path for path in card.shared_logs if PurePosixPath(path).suffix.lower() in LOG_SUFFIXES]
-    of_groups = [_distinct((group.video, *group.telemetry, *logs)) for group in card.groups]
-    taken = {path for group in of_groups for path in group}
-    taken |= {group.manifest for group in card.groups if group.manifest is not None}
-    alone = [(file.path,) for file in card.files if file.kind not in LEFT_ON_CARD and file.path not in taken]
+    of_groups = [(group.video, *group.telemetry, *logs) for group in card.groups]
+    taken = {path.casefold() for group in of_groups for path in group}
+    for clip in (PurePosixPath(file.path) for file in card.files if file.kind in CLIPS):
+        taken |= {str(clip.with_name(name(clip.name))).casefold() for name in (manifest_name, preview_name)}
+    alone = [
+        (file.path,)
+        for file in card.files
+        if file.kind not in LEFT_ON_CARD and file.path.casefold() not in taken
+    ]
     landed = [
         _land_set(pipeline, [folder / path for path in members], declared) for members in of_groups + alone
     ]
@@ -149,11 +165,6 @@ def require_room(settings: Settings, size_bytes: int) -> None:
             f" keeps {least / 1e6:,.0f} MB for its work (ingest.min_free_bytes); make room and hand it in"
             " again, nothing was lost"
         )
-
-
-def _distinct(paths: Sequence[str]) -> tuple[str, ...]:
-    """Return the first path of each file name: ``landing/`` has no folders within an upload."""
-    return tuple({PurePosixPath(path).name: path for path in reversed(paths)}.values())[::-1]
 
 
 def _card_files(folder: Path, *, apart_from: Path) -> Iterator[CardFile]:
@@ -325,19 +336,20 @@ def mount_angles(declared: Mapping[str, str], *, source: str = "declaration") ->
 
 def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]) -> Landed:
     """Land one clip's files, the video last: an upload with a video is then always whole."""
-    video, *sidecars = paths
-    preview = video.with_name(preview_name(video.name))
-    sidecars += [preview] * preview.is_file()
-    hashes = {path.name: keys.sha256_file(path) for path in (video, *sidecars)}
-    manifest_path = video.with_name(manifest_name(video.name))
+    video = paths[0]
+    is_clip = video.suffix.lower() in VIDEO_SUFFIXES | PHOTO_SUFFIXES
+    preview, manifest_path = (_companion(video, name(video.name)) for name in (preview_name, manifest_name))
+    files = _named([*paths[1:], *([preview] if preview else []), video])
+    hashes = {name: keys.sha256_file(path) for name, path in files.items()}
     written = {}
-    if manifest_path.is_file():
+    if manifest_path is not None:
         written = parse_declared(manifest_path.read_bytes(), source=str(manifest_path))
     told = {**written, **declared}
-    manifest = json.dumps(told, sort_keys=True, ensure_ascii=False).encode() if told else b""
-    parse_declared(manifest or b"{}", source="options")
-    if manifest:
-        hashes[manifest_path.name] = hashlib.sha256(manifest).hexdigest()
+    manifest = json.dumps(told, sort_keys=True, ensure_ascii=False).encode()
+    parse_declared(manifest, source="options")
+    needed = bool(written) or (is_clip and bool(told))
+    if needed:
+        hashes[manifest_name(video.name)] = hashlib.sha256(manifest).hexdigest()
     upload_id = keys.upload_id(hashes.items())
     names = tuple(hashes)
     if pipeline.ledger.upload(upload_id) is not None and not _worth_another_try(pipeline, upload_id):
@@ -354,21 +366,40 @@ def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]
             key=keys.landing(upload_id, name),
         )
 
-    require_room(pipeline.settings, sum(path.stat().st_size for path in (video, *sidecars)))
+    require_room(pipeline.settings, sum(path.stat().st_size for path in files.values()))
     received_at = pipeline.now()
     rows = []
-    if manifest:
-        rows.append(row(manifest_path.name, size_bytes=len(manifest), modified_at=None))
+    if needed:
+        rows.append(row(manifest_name(video.name), size_bytes=len(manifest), modified_at=None))
         pipeline.store.put(rows[-1].key, manifest)
-    for path in (*sidecars, video):
+    for name, path in files.items():
         status = path.stat()
         modified_at = datetime.fromtimestamp(status.st_mtime, UTC)
-        rows.append(row(path.name, size_bytes=status.st_size, modified_at=modified_at))
+        rows.append(row(name, size_bytes=status.st_size, modified_at=modified_at))
         pipeline.store.upload(rows[-1].key, path)
     is_new = pipeline.ledger.record_upload(rows, declared=told, opens=[("ingest_footage", upload_id)])
     if not is_new:
         pipeline.ledger.reopen("ingest_footage", upload_id)
     return Landed(names, upload_id, is_new=is_new)
+
+
+def _named(paths: Sequence[Path]) -> dict[str, Path]:
+    """Return files by a name each, the last its own: ``landing/`` has no folders within an upload."""
+    named: dict[str, Path] = {}
+    for path in reversed(paths):
+        name = path.name
+        for folder in path.parents:
+            if name.casefold() not in {other.casefold() for other in named}:
+                break
+            name = f"{folder.name}_{name}"
+        named[name] = path
+    return dict(reversed(named.items()))
+
+
+def _companion(clip: Path, name: str) -> Path | None:
+    """Return the file of a name beside a clip, in whatever case it is written there."""
+    beside = (path for path in clip.parent.iterdir() if path.name.casefold() == name.casefold())
+    return next((path for path in sorted(beside) if path.is_file()), None)
 
 
 def _worth_another_try(pipeline: Pipeline, upload_id: str) -> bool:

@@ -31,10 +31,12 @@ def inspect(path: Path, *, settings: Settings, mount: MountAngles | None = None)
         settings: the declared zone and what a decoder may cost.
         mount: how the camera is fixed, where it has no gimbal.
     """
+    form = None
     try:
+        form = _format(path)
         telemetry = _read(path, settings=settings, zone=ZoneInfo(settings.ingest.time_zone))
     except OutwatchError as error:
-        return {"file": path.name, "format": _format(path), "samples": 0, "refused": str(error)}
+        return {"file": path.name, "format": form, "samples": 0, "refused": str(error)}
     except OSError as error:
         why = f"{path.name} cannot be read: {error.strerror}"
         return {"file": path.name, "format": None, "samples": 0, "refused": why}

@@ -12,6 +12,7 @@ import pytest
 
 from outwatch.domain.types import Clip, Telemetry
 from outwatch.pipeline import landing, registration, steps, wiring
+from outwatch.pipeline.telemetry import inspect
 from outwatch.simulate import SimulatedFlight
 from storage.ledger import LandedFile
 
@@ -158,3 +159,45 @@ def test_zone_declared_later_holds_without_the_subtitles(
     after, telemetry = standing(pipeline)
     assert before.started_at - after.started_at == timedelta(hours=8)
     assert telemetry.zone == "Pacific/Auckland"
+
+
+def test_logs_of_one_name_in_two_folders_are_both_tried(
+    pipeline: wiring.Pipeline, video: Callable[..., Path]
+) -> None:
+    """Each clip of a card finds the log of its own flight, whatever folder it lies in."""
+    for folder, minute in (("100", 40), ("101", 45)):
+        made = video(f"card/{folder}", f"DJI_{folder}.MP4", minute=minute)
+        made.with_name("flight.gpx").write_text(gpx(minute=minute))
+        made.with_suffix(".outwatch.JSON").write_text(json.dumps({"platform": f"No. {folder}"}))
+        made.with_suffix(".preview.jpg").write_bytes(b"\xff\xd8\xff a picture")
+        made.with_name("notes.txt").write_text(folder)
+    hand_in(pipeline, made.parent.parent, operator="A. Khan")
+    assert [(item.platform, item.telemetry_format) for item in pipeline.ledger.clips()] == [
+        ("No. 100", "gpx"),
+        ("No. 101", "gpx"),
+    ]
+    uploads = [[file.name for file in upload.files] for upload in pipeline.ledger.uploads()]
+    assert sorted(map(len, uploads)) == [1, 1, 5, 5]
+
+
+def test_log_named_from_another_folder_is_tried_on_the_clip(
+    pipeline: wiring.Pipeline, video: Callable[..., Path]
+) -> None:
+    """Files that are handed in by one command belong together, wherever they lie."""
+    made = video("clips")
+    log = made.parent.parent / "logs" / "flight.gpx"
+    log.parent.mkdir()
+    log.write_text(gpx())
+    hand_in(pipeline, made, log)
+    known, _ = standing(pipeline)
+    assert known.telemetry_format == "gpx"
+
+
+@pytest.mark.parametrize("name", ["missing.mp4", "missing.srt", "."])
+def test_what_cannot_be_opened_is_told_and_never_raised(
+    name: str, pipeline: wiring.Pipeline, tmp_path: Path
+) -> None:
+    """One wrong name among many files does not keep the others from being told of."""
+    report = inspect(tmp_path / name, settings=pipeline.settings)
+    assert report["format"] is None
+    assert "cannot be read" in report["refused"]
