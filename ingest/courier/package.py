@@ -26,8 +26,8 @@ MANIFEST_NAME = "outwatch-package.json"
 MAX_MANIFEST_BYTES = 16 << 20
 """Some thirty thousand files with paths of a card's usual length."""
 MAX_PATH_BYTES = 1000
-MAX_PART_BYTES = 255
-"""Longest file name common file systems take."""
+MAX_PART_BYTES = 240
+"""Common file systems take 255, and what lies beside a file has a longer ending: ``.outwatch.json``."""
 MAX_FILE_BYTES = (1 << 63) - 1
 """Largest number that SQLite and Arrow keep."""
 _SHA256 = re.compile(r"[0-9a-f]{64}")

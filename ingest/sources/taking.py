@@ -25,8 +25,8 @@ DEFAULT_INCLUDE = tuple(
 UNFINISHED_SUFFIXES = (".part", ".partial", ".filepart", ".tmp", ".crdownload", ".download")
 """What browsers, WinSCP, rclone and others add to the name of a file that they are still writing."""
 MAX_PATH_BYTES = 1024
-MAX_NAME_BYTES = 255
-"""Longest file name that common file systems take."""
+MAX_NAME_BYTES = 240
+"""Common file systems take 255, and what lies beside a file has a longer ending: ``.outwatch.json``."""
 _REFUSED_CATEGORIES = frozenset({"Cc", "Cs", "Co", "Cn", "Zl", "Zp"})
 _TURNS_TEXT = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 """Marks that make a name look like another one; Urdu needs none of them in a file name."""

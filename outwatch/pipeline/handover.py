@@ -119,7 +119,7 @@ def _land_bundle(pipeline: Pipeline, spool: Spool, files: Sequence[Arrival], par
         for file in files:
             path = Path(folder) / PurePosixPath(file.path).name
             if path.exists():  # logs of one name in several folders of a card
-                path = path.with_name(file.path.replace("/", "_"))
+                path = path.with_name(f"{file.number}_{path.name}")
             os.link(spool.part(file), path)
             if file.modified_at is not None:
                 os.utime(path, (file.modified_at.timestamp(),) * 2)

@@ -10,6 +10,7 @@ crash anywhere in between costs a fetch at most.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import hashlib
 import json
@@ -311,7 +312,9 @@ def _fetched(files: FootageSource, file: RemoteFile, folder: Path) -> Path:
         try:
             files.fetch(file, path)
         except OSError as error:
-            raise NoRoom(f"{path} cannot be written: {error}; free space") from error
+            if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+                raise NoRoom(f"{path} cannot be written: {error}; free space") from error
+            raise ConfigInvalid(f"{path} cannot be written: {error}; check OUTWATCH_HOME") from error
     return path
 
 

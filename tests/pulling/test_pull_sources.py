@@ -319,6 +319,15 @@ def test_a_source_that_falls_silent_is_left_for_the_next_run(
     assert {"listed": 3, "taken": 1, "failed": 1, "waiting": 1} == counted(outcome)
 
 
+def test_a_name_that_is_too_long_stops_no_other(place_of, station, clock: Clock) -> None:
+    """It is refused by name; 240 bytes, as 118 Urdu letters have, are taken."""
+    place = place_of("folder")
+    leave(place.folder, "x" * 237 + ".jpg", "\u06ba" * 118 + ".jpg", "b.jpg")
+    settings = station(place.source())
+    pulled(settings, clock)
+    assert {"listed": 3, "taken": 2, "refused": 1} == counted(pulled(settings, clock, later=SETTLE))
+
+
 def test_a_run_takes_no_more_than_it_may(place_of, station, clock: Clock) -> None:
     """More files than a run takes wait for the next."""
     place = place_of("folder")
