@@ -426,7 +426,7 @@ class SensorSettings(_Group):
     future_tolerance: timedelta = timedelta(minutes=5)
     """A sensor's clock may be ahead of ours by so much: what cheap clocks drift in some months."""
     silence_after: float = Field(default=1.5, ge=1)
-    """Times its expected interval that a sensor may be late: one message may be lost on the way."""
+    """Times its expected interval after which a sensor is silent; above 2, one message may get lost."""
     max_gap: timedelta = timedelta(minutes=2)
     """Trips near one outpost that are no further apart are one event; passive infrared sensors hold back
     for up to a minute between two trips."""
@@ -445,7 +445,7 @@ class SensorSettings(_Group):
             raise ValueError(f"{value} does not divide a day into windows of whole minutes, as 10 minutes do")
         return value
 
-    @field_validator("max_gap", "longest", "agree_within")
+    @field_validator("future_tolerance", "max_gap", "longest", "agree_within", "listen")
     @classmethod
     def _positive(cls, value: timedelta) -> timedelta:
         if value <= timedelta(0):
@@ -572,7 +572,13 @@ def _problem(item: Mapping[str, Any]) -> str:
     path = tuple(str(part) for part in item["loc"])
     known = not {path[:1], path[:2]}.isdisjoint(_leaves(Settings))
     secret = any(word in part for word in _SECRET_WORDS for part in path)
-    shown = known and not secret and isinstance(item["input"], str | int | float)
+    # What stands under a name that is none may be a password, whose name was misspelt.
+    shown = (
+        known
+        and not secret
+        and item["type"] != "extra_forbidden"
+        and isinstance(item["input"], str | int | float)
+    )
     return f"{'.'.join(path)}: {item['msg']}" + (f" (found {item['input']!r})" if shown else "")
 
 

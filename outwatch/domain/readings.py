@@ -27,7 +27,7 @@ OWN_FEED = "outwatch"
 MAX_PAYLOAD_CHARS = 4096
 """Of a refused payload so much is kept: enough to see what it was, whatever is sent."""
 EARLIEST = datetime(2010, 1, 1, tzinfo=UTC)
-"""A clock that says less was never set: chips start in 1970, 1980 or 2000, and old GPS is 1024 weeks behind."""
+"""A clock that says less was never set: chips start in 1970, 1980 or 2000; old GPS is 1024 weeks behind."""
 MAY_BE_OLDER = "may_be_older_s"
 """Detail of a reading without a time that its feed had kept: so long before its receipt nobody listened."""
 _SHOWN = 60

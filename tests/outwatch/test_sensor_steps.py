@@ -449,6 +449,8 @@ def test_two_feeds_of_one_name_and_odd_windows_are_refused(tmp_path: Path) -> No
         load_settings(home=tmp_path, sensors={"feeds": [FEED, FEED]})
     with pytest.raises(ConfigInvalid, match="does not divide a day"):
         load_settings(home=tmp_path, sensors={"window": timedelta(minutes=7)})
+    with pytest.raises(ConfigInvalid, match=r"sensors\.listen: .* must be longer than nothing"):
+        load_settings(home=tmp_path, sensors={"listen": timedelta(0)})
 
 
 @pytest.mark.parametrize(

@@ -101,6 +101,8 @@ def test_a_whole_group_can_be_given_as_json(monkeypatch: pytest.MonkeyPatch) -> 
         (f'[database_url]\npassword = "{SECRET}"\n', "database_url"),
         (f'[samples]\npassword = "{SECRET}"\n', "samples"),
         (f'home = "{SECRET}\n', "outwatch.toml"),
+        (f'[[sensors.feeds]]\ntype = "mqtt"\npasswrd = "{SECRET}"\n', "sensors.feeds.0.mqtt.passwrd"),
+        (f'[[sensors.feeds]]\ntype = "sensorthings"\nkey = "{SECRET}"\n', "sensors.feeds.0.sensorthings.key"),
     ],
 )
 def test_wrong_file_is_refused_without_its_secrets(toml: str, named: str) -> None:
