@@ -8,9 +8,8 @@ from typing import Any
 
 import pytest
 import yaml
-from pydantic import BaseModel
 
-from outwatch.settings import Settings
+from outwatch.settings import Settings, _leaves
 
 DOCKER = Path(__file__).resolve().parents[2] / "docker"
 TEXT = (DOCKER / "compose.yaml").read_text(encoding="utf-8")
@@ -23,18 +22,6 @@ EXAMPLE = dict(
 OURS = ("migrate", "api-server", "scheduler", "dag-processor", "uploads", "cli")
 ROLES = ("api-server", "scheduler", "dag-processor")
 LASTING = (*ROLES, "uploads")
-
-
-def setting_names(model: type[BaseModel], *, prefix: str = "OUTWATCH_") -> set[str]:
-    """Return the environment variable of every setting."""
-    names = set()
-    for name, field in model.model_fields.items():
-        group = field.annotation
-        if isinstance(group, type) and issubclass(group, BaseModel):
-            names |= setting_names(group, prefix=f"{prefix}{name.upper()}__")
-        else:
-            names.add(f"{prefix}{name.upper()}")
-    return names
 
 
 def test_the_services_are_there() -> None:
@@ -83,7 +70,7 @@ def test_every_outwatch_variable_is_a_setting() -> None:
     """A misspelt one would be ignored in silence."""
     named = set(re.findall(r"\bOUTWATCH_[A-Z0-9_]+", TEXT + "\n".join(EXAMPLE)))
     assert named
-    assert named - setting_names(Settings) == set()
+    assert named - {f"OUTWATCH_{'__'.join(leaf)}".upper() for leaf in _leaves(Settings)} == set()
 
 
 def test_defaults_are_values_that_settings_take(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -103,7 +90,9 @@ def test_every_variable_is_explained_and_every_secret_is_asked_for() -> None:
     """Each `${NAME}` is in the example; those without a default stop the start when empty."""
     used = set(re.findall(r"\$\{([A-Za-z0-9_]+)", TEXT))
     assert used == set(EXAMPLE)
-    secrets = {name for name in used if re.search(r"PASSWORD|SECRET|KEY|TOKEN", name) and "OUTWATCH" not in name}
+    secrets = {
+        name for name in used if re.search(r"PASSWORD|SECRET|KEY|TOKEN", name) and "OUTWATCH" not in name
+    }
     assert secrets == set(re.findall(r"\$\{([A-Za-z0-9_]+):\?", TEXT))
     assert {EXAMPLE[name] for name in secrets} == {""}
 
