@@ -39,7 +39,7 @@ SOURCES: tuple[TelemetrySource, ...] = (
 )
 """Those with a signature first, those told by the look of their text or records last."""
 CONFINED = frozenset(READERS)
-"""Binary logs, read in the confined child: other people's parsers may loop, eat memory or crash."""
+"""Binary logs, read in the confined child: what a hostile one does to its parser, it does there."""
 
 
 def recognise(head: bytes) -> TelemetrySource | None:
