@@ -120,8 +120,8 @@ class TusServer:
     def router(self) -> APIRouter:
         """Return the routes under ``/files/``."""
         router = APIRouter(prefix="/files", default_response_class=Response)
-        router.add_api_route("/", self.options, methods=["OPTIONS"])
         for path in ("", "/"):
+            router.add_api_route(path, self.options, methods=["OPTIONS"])
             router.add_api_route(path, self.create, methods=["POST"])
         router.add_api_route("/{file_id}", self.ask, methods=["HEAD"])
         router.add_api_route("/{file_id}", self.append, methods=["PATCH"])

@@ -331,7 +331,10 @@ def _modified_at(text: str | None, *, name: str) -> datetime | None:
         raise PackageRefused(f"{name}: modified_at {text[:60]!r} is no ISO 8601 time") from error
     if at.tzinfo is None:
         raise PackageRefused(f"{name}: modified_at {text[:60]!r} lacks its zone, as in 2026-03-14T16:40:00Z")
-    return at.astimezone(UTC)
+    try:
+        return at.astimezone(UTC)
+    except OverflowError as error:
+        raise PackageRefused(f"{name}: modified_at {text[:60]!r} is no time that files have") from error
 
 
 def _open_package(pipeline: Pipeline, spool: Spool, manifest: Arrival) -> None:

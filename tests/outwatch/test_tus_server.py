@@ -331,6 +331,12 @@ def test_a_name_that_is_none_is_refused(client: Station, name: str) -> None:
     assert client.http.get("/uploads").json() == []
 
 
+@pytest.mark.parametrize("text", ["yesterday", "2026-03-14T16:40:00", "0001-01-01T00:00:00+14:00"])
+def test_a_time_that_is_none_is_refused(client: Station, text: str) -> None:
+    """Words, a time without its zone, and one before all calendars."""
+    assert client.create(10, filename="a.mp4", modified_at=text).status_code == 422
+
+
 def test_a_path_that_is_not_in_the_manifest_is_refused(client: Station) -> None:
     """So is one with another size, and a package whose manifest has not come."""
     package = package_of({"DJI_1.MP4": CLIP})
