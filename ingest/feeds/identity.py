@@ -10,9 +10,18 @@ import re
 from typing import Any
 
 WITHHELD = "(payload not kept: it may name a person, a face or a plate)"
-_LOWER = r"(?<![A-Za-z])(?:sub_?[lL]abel|face|plate|recogni[sz]ed|person_?[nN]ame|licen[cs]e)s?(?![a-z])"
-_CAPITAL = r"(?:Sub_?[lL]abel|Face|Plate|Recogni[sz]ed|Person_?[nN]ame|Licen[cs]e)s?(?![a-z])"
-_UPPER = r"(?<![A-Za-z])(?:SUB_?LABEL|FACE|PLATE|RECOGNI[SZ]ED|PERSON_?NAME|LICEN[CS]E)S?(?![A-Za-z])"
+_LOWER = (
+    r"(?<![A-Za-z])(?:sub_?[lL]abel|face|plate|recogni[sz]ed|licen[cs]e|a?lpr|anpr"
+    r"|(?:person|user)_?[nN]ame|card_?[nN](?:umber|o)|credential)s?(?![a-z])"
+)
+_CAPITAL = (
+    r"(?:Sub_?[lL]abel|Face|Plate|Recogni[sz]ed|Licen[cs]e|Alpr|Lpr|Anpr"
+    r"|(?:Person|User)_?[nN]ame|Card_?[nN](?:umber|o)|Credential)s?(?![a-z])"
+)
+_UPPER = (
+    r"(?<![A-Za-z])(?:SUB_?LABEL|FACE|PLATE|RECOGNI[SZ]ED|LICEN[CS]E|A?LPR|ANPR"
+    r"|(?:PERSON|USER)_?NAME|CARD_?N(?:UMBER|O)|CREDENTIAL)S?(?![A-Za-z])"
+)
 _IDENTITY = re.compile(f"{_LOWER}|{_CAPITAL}|{_UPPER}")
 """Words in snake_case, camelCase and capitals; not as part of others, such as surface or plateau."""
 _NOT_KEPT = "(not kept)"

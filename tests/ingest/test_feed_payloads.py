@@ -298,7 +298,10 @@ def test_no_identity_is_read_or_kept() -> None:
     plain = json.dumps({"value": 1, "plate": "LEA-1234", "who": {"sub_label": "Jan Mohammad"}})
     plate = json.dumps({"Data": {"SimpleItem": [{"Name": "LicensePlate", "Value": "LEA-1234"}]}})
     large = json.dumps({"sub_label": "Jan Mohammad", "pad": "x" * MAX_PAYLOAD_BYTES})
-    for text in (whole, whole[:300], plain, plate, large, '"sub_label Jan Mohammad"'):
+    reader = json.dumps({"type": "lpr", "name": "Jan Mohammad", "camera": "gate"})
+    door = json.dumps({"Data": {"CredentialHolderName": "Jan Mohammad", "CardNumber": "LEA-1234"}})
+    user = json.dumps({"Data": {"State": True, "UserName": "Jan Mohammad"}})
+    for text in (whole, whole[:300], plain, plate, large, '"sub_label Jan Mohammad"', reader, door, user):
         for mapping in (FRIGATE, PLAIN, ONVIF, None):
             kept = repr(feed_items(text.encode(), topic="t", mapping=mapping, received_at=NOW))
             assert not any(word in kept for word in ("Jan Mohammad", "LEA-1234"))
@@ -315,7 +318,7 @@ def test_a_mapping_cannot_ask_for_an_identity(path: str) -> None:
 
 def test_payloads_without_identities_are_kept_as_they_came() -> None:
     """Words that only look alike, such as surface, are no reason to touch a payload."""
-    text = '{"surface": 3,   "value": "bad", "interface": "eth0"}'
+    text = '{"surface": 3,   "value": "bad", "interface": "eth0", "helpr": 1}'
     (item,) = feed_items(text.encode(), topic="t", mapping=PLAIN, received_at=NOW)
     assert text == item.payload
 
