@@ -351,7 +351,7 @@ def _land(pipeline: Pipeline, paths: Sequence[Path], declared: Mapping[str, str]
     if needed:
         hashes[manifest_name(video.name)] = hashlib.sha256(manifest).hexdigest()
     upload_id = keys.upload_id(hashes.items())
-    names = tuple(hashes)
+    names = tuple(sorted(hashes, key=lambda name: name != video.name))
     if pipeline.ledger.upload(upload_id) is not None and not _worth_another_try(pipeline, upload_id):
         return Landed(names, upload_id, is_new=False)
 
