@@ -24,8 +24,6 @@ UNREAD_PHOTO_SUFFIXES = RAW_PHOTO_SUFFIXES | {".heic", ".gpr"}
 PROXY_SUFFIXES = frozenset((".lrf", ".lrv"))
 """Low-resolution copies of a video, for a phone's preview: DJI's LRF, GoPro's and older DJI's LRV."""
 THUMBNAIL_SUFFIXES = frozenset((".thm", ".scr"))
-TELEMETRY_SUFFIXES = SIDECAR_SUFFIXES - {".txt"}
-"""A name is enough where the content is damaged; any note may be called .txt."""
 SYSTEM_FOLDERS = frozenset(
     (
         ".trashes", ".spotlight-v100", ".fseventsd", ".temporaryitems", ".appledouble", "._appledouble",
@@ -196,7 +194,7 @@ def _by_content(
         return FileKind.TELEMETRY, "telemetry by its content"
     if path.suffix == ".dat" or path.name.startswith("djiflightrecord"):
         return FileKind.FLIGHT_RECORD, "the aircraft's own log, encrypted by its maker: kept apart, not read"
-    if path.suffix in TELEMETRY_SUFFIXES:
+    if path.suffix in SIDECAR_SUFFIXES:  # damaged, or empty
         return FileKind.TELEMETRY, "telemetry by the ending of its name, though no format knows its content"
     if file.size_bytes == 0:
         return FileKind.UNKNOWN, "empty"
