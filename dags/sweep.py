@@ -29,10 +29,10 @@ def sweep() -> None:
 
     @task(outlets=[LANDED])
     def keep_house() -> dict[str, Any]:
-        from outwatch.pipeline import steps, wiring
+        from outwatch.pipeline import housekeeping, steps, wiring
 
         with wiring.open_pipeline() as pipeline:
-            return steps.summary(steps.sweep(pipeline))
+            return steps.summary(housekeeping.sweep(pipeline))
 
     keep_house()
 

@@ -17,6 +17,7 @@ from pathlib import Path
 import av
 import numpy as np
 import pytest
+import structlog
 
 from outwatch.domain.types import Event, EventKind, GeoPoint, GroundFix
 from outwatch.pipeline import wiring
@@ -25,6 +26,13 @@ from outwatch.simulate import SimulatedFlight, load_scenario, simulate
 
 WIDTH_PX, HEIGHT_PX = 160, 128
 SEEN_AT = datetime(2026, 3, 14, 16, 40, tzinfo=UTC)
+
+
+@pytest.fixture(autouse=True)
+def _logging_as_at_start() -> Iterator[None]:
+    """Undo what a command of one test did to logging, which is of the whole process."""
+    yield
+    structlog.reset_defaults()
 
 
 @pytest.fixture(scope="session")

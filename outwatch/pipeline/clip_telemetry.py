@@ -8,7 +8,7 @@ Belongs here: trying each, fitting it to the clip, and choosing. Not here: the f
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import datetime
 from functools import cached_property
 from pathlib import Path
@@ -23,7 +23,7 @@ from ingest.telemetry.mount import apply_mount
 from ingest.telemetry.sources import read_telemetry
 from ingest.video import ProbedVideo
 from outwatch.domain.errors import FeedTimeout, OutwatchError, PermanentError, TelemetryInvalid
-from outwatch.domain.types import MountAngles, Telemetry, TimeBase
+from outwatch.domain.types import MountAngles, Telemetry, TelemetryClock, TimeBase
 
 UNSURE_FROM_S = 5.0
 """A fit by clocks alone that is less sure than this is worth a look at how the picture moves."""
@@ -114,7 +114,11 @@ class Search:
             telemetry = apply_mount(telemetry, self.mount)
         if telemetry.time_base is TimeBase.LOG:
             fit = self._fit_log(telemetry)
-            return Fitted(fit.telemetry, source, fit.flags)
+            telemetry = fit.telemetry
+            if fit.method != "motion" and telemetry.clock is TelemetryClock.GPS:
+                # The log has satellites' time; what put the clip on it was the clip's own clock.
+                telemetry = replace(telemetry, clock=TelemetryClock.UTC)
+            return Fitted(telemetry, source, fit.flags)
         flags = fit_to_clip(telemetry, duration_s=self.video.recorded_s, started_hint=self.video.created_at)
         return Fitted(telemetry, source, flags)
 

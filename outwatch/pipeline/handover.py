@@ -50,7 +50,10 @@ def hand_over(pipeline: Pipeline, spool: Spool, parcel: Parcel, *, partial: bool
     counts: Counter[str] = Counter()
     for bundle in bundles:
         first, *rest = (files[path] for path in bundle)
-        whole = all(file.state in {ArrivalState.CONFIRMED, ArrivalState.LANDED} for file in rest)
+        whole = all(
+            file.state in {ArrivalState.CONFIRMED, ArrivalState.LANDED} or _is_wrong_manifest(file)
+            for file in rest
+        )
         waits = not partial and (not whole or _waits_for_clip(first, parcel, pipeline.now()))
         if first.state is not ArrivalState.CONFIRMED or waits:
             continue
@@ -104,6 +107,11 @@ def _bundles(files: Mapping[str, Arrival]) -> Iterator[tuple[str, ...]]:
     for path in files.keys() - companions:
         if path not in taken:
             yield (path,)
+
+
+def _is_wrong_manifest(file: Arrival) -> bool:
+    """Tell whether a file is a refused declaration, for which its clip need not wait."""
+    return file.state is ArrivalState.REFUSED and file.path.endswith(MANIFEST_SUFFIX)
 
 
 def _waits_for_clip(file: Arrival, parcel: Parcel, now: datetime) -> bool:

@@ -32,6 +32,7 @@ from ingest.courier.package import (
     check_path,
     parse_package,
 )
+from ingest.register import MANIFEST_SUFFIX
 from outwatch.domain.errors import (
     ConfigInvalid,
     NoRoom,
@@ -120,21 +121,34 @@ def take_in(pipeline: Pipeline, spool: Spool, file_id: str) -> Arrival:
             _open_package(pipeline, spool, file)
             return spool.file(file_id)
         sha256 = keys.sha256_file(spool.part(file))
-        if file.sha256 not in {None, sha256}:
-            reason = (
-                f"{file.path} came whole ({file.size_bytes} bytes) but changed: its SHA-256 is "
-                f"{sha256[:12]}…, {(file.sha256 or '')[:12]}… was announced. It is in quarantine; hand it in "
-                "again."
-            )
+        reason = _unfit(file, spool.part(file), sha256=sha256)
+        if reason is None:
+            spool.settle(file, ArrivalState.CONFIRMED)
+        else:
             quarantine(
                 pipeline, spool.part(file), name=file.path, sha256=sha256, error=PackageRefused(reason)
             )
             spool.drop_part(file)
             spool.settle(file, ArrivalState.REFUSED, reason=reason)
-            log.warning("upload_changed", package=file.package, file=file.path, sha256=sha256)
-        else:
-            spool.settle(file, ArrivalState.CONFIRMED)
+            log.warning("upload_refused", package=file.package, file=file.path, sha256=sha256, reason=reason)
         return spool.file(file_id)
+
+
+def _unfit(file: Arrival, part: Path, *, sha256: str) -> str | None:
+    """Return why a file that has come whole is not taken, None where it is."""
+    if file.sha256 not in {None, sha256}:
+        return (
+            f"{file.path} came whole ({file.size_bytes} bytes) but changed: its SHA-256 is {sha256[:12]}…, "
+            f"{(file.sha256 or '')[:12]}… was announced. It is in quarantine; hand it in again."
+        )
+    if file.path.endswith(MANIFEST_SUFFIX):
+        with part.open("rb") as manifest:
+            data = manifest.read(MAX_MANIFEST_BYTES)
+        try:  # now, while somebody listens: its clip lands without it
+            parse_declared(data, source=file.path)
+        except ConfigInvalid as error:
+            return f"{error}; its clip is taken without it: correct it and hand it in again"
+    return None
 
 
 def take_package(

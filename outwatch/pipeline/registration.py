@@ -61,7 +61,7 @@ MAX_SIDECAR_BYTES = 256_000_000
 
 FOOTAGE_FILES = ("telemetry.parquet", "manifest.json", "preview.jpg")
 """What lies beside a registered clip, as far as there is any."""
-BEST_FIRST = (FileState.ACCEPTED, FileState.DUPLICATE, FileState.REFUSED)
+BEST_FIRST = (FileState.ACCEPTED, FileState.DUPLICATE, FileState.SET_ASIDE, FileState.REFUSED)
 
 
 @dataclass(slots=True)
@@ -139,9 +139,13 @@ def register_upload(
     for group, copies in _by_content(sorted_names.groups, rows):
         one.run(group)
         one.settle_copies(group.video, copies)
+    stems = {PurePosixPath(group.video).stem.casefold() for group in sorted_names.groups}
     for name in (*sorted_names.others, *one.unfit, *companions):
         if name not in registered.files:
-            one.refuse(name, one.unfit.get(name, left_over(name)))
+            # A log of a whole flight is tried on every clip: to be of none is no fault of it.
+            shared = name in one.unfit and PurePosixPath(name).stem.casefold() not in stems
+            outcome = FileState.SET_ASIDE if shared and name not in companions else FileState.REFUSED
+            one.refuse(name, one.unfit.get(name, left_over(name)), outcome=outcome)
     return registered
 
 
@@ -168,7 +172,8 @@ class _Registration:
             if isinstance(error, FeedTimeout) and not self.last_try:
                 raise
             self.refuse(group.video, error)
-            self._explain((*group.sidecars, manifest_name(group.video), preview), f"{group.video} was refused")
+            companions = (*group.sidecars, manifest_name(group.video), preview)
+            self._explain(companions, f"{group.video} was refused")
             return
         known = self.pipeline.ledger.clip(keys.clip_id(self.rows[group.video].sha256))
         before = _known_declaration(self.pipeline, known)
@@ -257,7 +262,7 @@ class _Registration:
                 f"({MAX_SIDECAR_BYTES / 1e6:.0f} MB): hand the clip in with its own"
             )
 
-    def refuse(self, name: str, error: OutwatchError) -> None:
+    def refuse(self, name: str, error: OutwatchError, *, outcome: FileState = FileState.REFUSED) -> None:
         """Keep a file in quarantine with the reason a person can act on."""
         row = self.rows[name]
         why = str(error).replace(self.local[name].name, name)
@@ -267,7 +272,7 @@ class _Registration:
         text = json.dumps(reason, indent=1, ensure_ascii=False)
         self.pipeline.store.put(keys.quarantine_reason(row.sha256), text.encode())
         self.registered.outputs.append(key)
-        self._settle(name, FileState.REFUSED, None, why)
+        self._settle(name, outcome, None, why)
 
     def _settle(self, name: str, outcome: FileState, clip_id: str | None, reason: str | None) -> None:
         upload_id = self.rows[name].upload_id

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from outwatch.domain.types import Outcome
-from outwatch.pipeline import sensors, steps
+from outwatch.pipeline import housekeeping, sensors, steps
 from outwatch.pipeline.sensor_events import publish_sensor_events
 from outwatch.pipeline.wiring import Pipeline
 from storage.tables import WorkState
@@ -32,7 +32,7 @@ class Report:
 def run_open_work(pipeline: Pipeline, *, watch: Watcher | None = None) -> Report:
     """Run every open step through to the alert; one failure never stops the rest."""
     report = Report()
-    _attempt(report, "sweep", "", lambda: steps.sweep(pipeline))
+    _attempt(report, "sweep", "", lambda: housekeeping.sweep(pipeline))
     _run_steps(pipeline, steps.STEPS, report, watch)
     _attempt(report, "deliver_alerts", "", lambda: steps.deliver_alerts(pipeline))
     return report

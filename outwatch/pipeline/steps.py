@@ -10,13 +10,11 @@ from __future__ import annotations
 
 import hashlib
 import json
-import shutil
 import tempfile
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +30,7 @@ from detection.rules import RULE_VERSION, find_events
 from detection.tracks import ClipTracker
 from ingest.align import PoseTrack
 from ingest.video import read_frames
-from outwatch.domain.errors import KeyInvalid, LeaseLost, ObjectMissing, OutwatchError, PermanentError
+from outwatch.domain.errors import LeaseLost, ObjectMissing, OutwatchError, PermanentError
 from outwatch.domain.ports import Channel, ObjectInfo
 from outwatch.domain.types import (
     Alert,
@@ -44,8 +42,6 @@ from outwatch.domain.types import (
     Frame,
     Outcome,
 )
-from outwatch.pipeline.incoming import settle_incoming
-from outwatch.pipeline.landing import adopt_upload
 from outwatch.pipeline.registration import (
     Registered,
     register_upload,
@@ -55,8 +51,7 @@ from outwatch.pipeline.registration import (
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys, schemas
 from storage.alert_book import Delivery
-from storage.ledger import Upload
-from storage.tables import FileState, WorkState
+from storage.tables import WorkState
 
 log = structlog.get_logger(__name__)
 
@@ -71,8 +66,6 @@ STEPS = (
 """The steps in the order in which data passes them; each opens the next in the ledger."""
 MAX_ATTEMPTS = 5
 """Tries after which work is no longer open by itself: what fails so often needs a person."""
-SCRATCH_KEPT = timedelta(days=1)
-"""No step works for a day: an older scratch folder belongs to a worker that died."""
 Progress = Callable[[float], None]
 
 
@@ -311,18 +304,6 @@ def _still(pipeline: Pipeline, alert: Alert) -> bytes | None:
     return None
 
 
-def sweep(pipeline: Pipeline) -> Outcome:
-    """Settle uploads and ``landing/``, free the work of dead workers, clear old scratch."""
-    counts = {
-        **settle_incoming(pipeline),
-        **_keep_landing(pipeline),
-        "freed": pipeline.ledger.release_stale(),
-        "scratch_cleared": _clear_scratch(pipeline.scratch),
-        "partial_writes_cleared": pipeline.store.sweep_partial(SCRATCH_KEPT),
-    }
-    return Outcome("sweep", "", counts=counts)
-
-
 def perform(pipeline: Pipeline, step: str, subject: str, work: Callable[[Job], Done]) -> Outcome:
     """Claim, work in a scratch folder, and complete; on failure say in the ledger what is to come."""
     ledger = pipeline.ledger
@@ -458,65 +439,3 @@ def _evidence(
     pipeline.store.put(still_key, still)
     pipeline.store.put(record_key, json.dumps(record, indent=1, sort_keys=True).encode())
     return replace(event, evidence_keys=(still_key, record_key))
-
-
-def _keep_landing(pipeline: Pipeline) -> dict[str, int]:
-    """Record settled uploads that no client of ours landed; remove what registered uploads left behind."""
-    counts = {"adopted": 0, "landing_cleared": 0, "landing_waiting": 0, "landing_strays": 0}
-    found: dict[str, list[ObjectInfo]] = {}
-    for info in pipeline.store.list(keys.landing_prefix()):
-        try:
-            found.setdefault(keys.parse_landing(info.key)[0], []).append(info)
-        except KeyInvalid as error:
-            log.warning("landing_stray", key=info.key, error=str(error))
-            counts["landing_strays"] += 1
-    settled = pipeline.now() - pipeline.settings.ingest.landing_settle
-    for upload_id, infos in found.items():
-        upload = pipeline.ledger.upload(upload_id)
-        if upload is not None:
-            counts["landing_cleared"] += _clear_landing(pipeline, upload, infos)
-        elif max(info.modified_at for info in infos) >= settled or not _adopt(pipeline, upload_id, infos):
-            counts["landing_waiting"] += len(infos)
-        else:
-            counts["adopted"] += 1
-    return counts
-
-
-def _adopt(pipeline: Pipeline, upload_id: str, infos: Sequence[ObjectInfo]) -> bool:
-    try:
-        return adopt_upload(pipeline, upload_id, infos)
-    except ObjectMissing:  # another sweep adopted it, and it is registered already
-        return False
-
-
-def _clear_landing(pipeline: Pipeline, upload: Upload, infos: Sequence[ObjectInfo]) -> int:
-    """Remove what a registered upload left in landing; never a file whose content was not registered."""
-    work = pipeline.ledger.work_on("ingest_footage", upload.id)
-    if work is None or work.state is not WorkState.DONE:
-        return 0
-    settled = {file.key: file.sha256 for file in upload.files if file.outcome is not FileState.LANDED}
-    cleared = 0
-    with tempfile.TemporaryDirectory(dir=pipeline.scratch) as folder:
-        for info in infos:
-            local = Path(folder) / "object"
-            pipeline.store.download(info.key, local)
-            if keys.sha256_file(local) == settled.get(info.key):
-                pipeline.store.delete(info.key)
-                cleared += 1
-            else:
-                log.warning("landing_unrecorded", key=info.key)
-    return cleared
-
-
-def _clear_scratch(scratch: Path) -> int:
-    oldest = time.time() - SCRATCH_KEPT.total_seconds()
-    cleared = 0
-    for path in scratch.iterdir():
-        try:
-            old = path.stat().st_mtime < oldest
-        except FileNotFoundError:  # its worker has just ended
-            continue
-        if old:
-            shutil.rmtree(path, ignore_errors=True)
-            cleared += 1
-    return cleared

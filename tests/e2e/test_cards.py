@@ -181,6 +181,45 @@ def test_flight_log_of_another_day_is_refused_by_name(
     assert found[gathering_flight.video.name] == found[gathering_flight.telemetry.name] == "accepted"
 
 
+def test_flight_log_of_none_of_a_cards_clips_is_set_aside_and_kept(
+    pipeline: wiring.Pipeline, clip: ClipWriter, tmp_path: Path
+) -> None:
+    """A log that was only tried, and is of another day, is no one's fault: it is kept with the reason."""
+    card = tmp_path / "card"
+    card.mkdir()
+    video = clip("DJI_0001.MP4", metadata={"creation_time": "2026-03-14T16:40:10Z"})
+    shutil.move(video, card / video.name)
+    points = "".join(
+        f'<trkpt lat="33.6" lon="71.4"><time>2019-01-01T10:00:{second:02}Z</time></trkpt>'
+        for second in range(30)
+    )
+    (card / "last year.gpx").write_text(gpx(points))
+    hand_in(pipeline, card)
+    (log,) = (
+        file for upload in pipeline.ledger.uploads() for file in upload.files if file.name == "last year.gpx"
+    )
+    assert log.outcome == "set_aside"
+    assert log.reason
+    assert pipeline.store.get(f"quarantine/{log.sha256}/last year.gpx") == gpx(points).encode()
+
+
+def test_log_laid_on_a_clip_by_the_clips_own_clock_is_no_satellites_time(
+    pipeline: wiring.Pipeline, clip: ClipWriter
+) -> None:
+    """What put the clip on the log was the container's clock, and its source and doubt say so."""
+    video = clip("DJI_0001.MP4", metadata={"creation_time": "2026-03-14T16:40:10Z"})
+    points = "".join(
+        f'<trkpt lat="33.6" lon="{71.4 + second * 1e-4:.6f}">'
+        f"<time>2026-03-14T16:40:{second:02}Z</time></trkpt>"
+        for second in range(60)
+    )
+    video.with_suffix(".gpx").write_text(gpx(points))
+    hand_in(pipeline, video, time_zone="UTC")
+    (registered,) = pipeline.ledger.clips()
+    assert (registered.telemetry_format, registered.clock_source) == ("gpx", ClockSource.TELEMETRY)
+    assert registered.clock_uncertainty_s > 2.0
+
+
 def test_flight_with_klv_inside_gives_the_same_event_as_with_subtitles(
     pipeline: wiring.Pipeline, tmp_path: Path
 ) -> None:

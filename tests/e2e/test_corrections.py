@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from outwatch.domain.errors import PermanentError, StoreUnavailable
-from outwatch.pipeline import landing, registration, runner, steps, wiring
+from outwatch.pipeline import housekeeping, landing, registration, runner, steps, wiring
 from outwatch.simulate import SimulatedFlight
 from storage.tables import FileState, WorkState
 
@@ -78,9 +78,9 @@ def test_files_put_straight_into_landing_are_adopted_once_settled(
     """Another client's files wait until they no longer change; then they are an upload like any other."""
     pipeline.store.upload("landing/cam1/flight.SRT", gathering_flight.telemetry)
     pipeline.store.upload("landing/cam1/flight.mp4", gathering_flight.video)
-    assert steps.sweep(pipeline).counts["adopted"] == 0
+    assert housekeeping.sweep(pipeline).counts["adopted"] == 0
     settle(pipeline)
-    assert steps.sweep(pipeline).counts["adopted"] == 1
+    assert housekeeping.sweep(pipeline).counts["adopted"] == 1
     assert runner.run_open_work(pipeline).failures == []
     (clip,) = pipeline.ledger.clips()
     assert clip.telemetry_format is not None
@@ -97,7 +97,7 @@ def test_sweep_never_removes_what_was_not_registered(
     pipeline.store.put("landing/cam1/latest.mp4", b"the next flight")
     pipeline.store.put("landing/.DS_Store", b"junk")
     pipeline.store.put("landing/cam2/lonely.SRT", b"1")
-    counts = steps.sweep(pipeline).counts
+    counts = housekeeping.sweep(pipeline).counts
     assert (counts["landing_strays"], counts["landing_waiting"], counts["landing_cleared"]) == (1, 1, 0)
     assert pipeline.store.get("landing/cam1/latest.mp4") == b"the next flight"
 

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from outwatch.domain.types import Clip, Telemetry
-from outwatch.pipeline import landing, registration, steps, wiring
+from outwatch.pipeline import housekeeping, landing, registration, steps, wiring
 from outwatch.pipeline.telemetry import inspect
 from outwatch.simulate import SimulatedFlight
 from storage.ledger import LandedFile
@@ -63,7 +63,7 @@ def put_as_one_upload(pipeline: wiring.Pipeline, folder: Path) -> None:
         pipeline.store.put(f"landing/0123456789abcdef/{path.name}", path.read_bytes())
     later = pipeline.settings.ingest.landing_settle + timedelta(minutes=1)
     pipeline.now = lambda: wiring.utc_now() + later
-    steps.sweep(pipeline)
+    housekeeping.sweep(pipeline)
     register(pipeline)
 
 

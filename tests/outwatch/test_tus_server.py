@@ -45,7 +45,7 @@ def package_of(
 ) -> Package:
     roles = {".MP4": Role.VIDEO, ".JPG": Role.PHOTO, ".SRT": Role.TELEMETRY}
     packed = tuple(
-        PackedFile(path, sha256(data), len(data), AT, roles[Path(path).suffix])
+        PackedFile(path, sha256(data), len(data), AT, roles.get(Path(path).suffix, Role.TELEMETRY))
         for path, data in files.items()
     )
     return Package(packed, left_out, {"operator": operator}, AT)
@@ -203,6 +203,20 @@ def test_a_changed_file_is_refused_by_name_and_may_come_again(client: Station) -
     assert client.states(package) == {"DJI_1.MP4": "refused"}
     assert client.send_file(package, "DJI_1.MP4", CLIP).status_code == 204
     client.wait_state(package, "DJI_1.MP4", "landed")
+
+
+def test_a_wrong_declaration_is_refused_and_its_clip_lands_without(client: Station) -> None:
+    """The sender hears of it at once, by name, and the clip waits for nothing."""
+    wrong = b'{"camera": "no such camera"}'
+    package = package_of({"DJI_1.MP4": CLIP, "DJI_1.outwatch.json": wrong})
+    client.open_package(package)
+    answer = client.send_file(package, "DJI_1.outwatch.json", wrong)
+    assert answer.status_code == 460
+    assert "no such camera" in answer.json()["error"]
+    assert client.send_file(package, "DJI_1.MP4", CLIP).status_code == 204
+    client.wait_state(package, "DJI_1.MP4", "landed")
+    (video,) = (client.home / "store" / "landing").rglob("DJI_1.MP4")
+    assert json.loads(video.with_name("DJI_1.outwatch.json").read_text()) == {"operator": "Ali"}
 
 
 def test_asking_again_tells_how_much_came(client: Station) -> None:
