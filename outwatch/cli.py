@@ -19,8 +19,9 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from outwatch import __version__
-from outwatch.commands import courier, pull, sensors, telemetry
+from outwatch.commands import courier, files, pull, sensors, telemetry
 from outwatch.commands.shared import (
+    COLOUR_OF_OUTCOME,
     AsJson,
     MountHeading,
     MountPitch,
@@ -381,14 +382,6 @@ def _ingest_row(pipeline: wiring.Pipeline, landed: landing.Landed) -> dict[str, 
 def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
     table = Table("file", "outcome", "clip", "events", "notes")
     table.columns[0].overflow = "fold"
-    colours = {
-        "accepted": "green",
-        "refused": "red",
-        "duplicate": "yellow",
-        "landed": "cyan",
-        "set_aside": "dim",
-        "abandoned": "red",
-    }
     for row in rows:
         if row["error"]:
             table.add_row(escape(row["names"][0]), "[red]not handed in[/]", "", "", escape(row["error"]))
@@ -400,7 +393,7 @@ def _show_ingest(rows: list[dict[str, Any]], report: runner.Report) -> None:
             notes += row["unfinished"]
             table.add_row(
                 escape(file["name"]),
-                f"[{colours[file['outcome']]}]{file['outcome']}[/]",
+                f"[{COLOUR_OF_OUTCOME[file['outcome']]}]{file['outcome']}[/]",
                 file["clip_id"] or "",
                 str(len(file["events"])) if file["clip_id"] else "",
                 escape("; ".join(note for note in notes if note)),
@@ -419,6 +412,8 @@ def _show_failures(failures: list[Outcome]) -> None:
 
 
 app.command()(telemetry.telemetry)
+app.command()(files.files)
+app.command("refused-readings")(files.refused_readings)
 app.command()(pull.pull)
 app.command()(courier.upload)
 app.command()(courier.receive)

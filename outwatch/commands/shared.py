@@ -19,6 +19,15 @@ from rich.progress import BarColumn, Progress, SpinnerColumn, TextColumn, TimeEl
 from outwatch.domain.errors import OutwatchError
 from outwatch.pipeline import wiring
 
+COLOUR_OF_OUTCOME = {
+    "landed": "cyan",
+    "accepted": "green",
+    "duplicate": "yellow",
+    "set_aside": "dim",
+    "refused": "red",
+    "abandoned": "red",
+}
+"""Of every outcome a file may have."""
 out = Console()
 err = Console(stderr=True)
 AsJson = Annotated[bool, typer.Option("--json", help="Print JSON for programs instead of tables for people.")]

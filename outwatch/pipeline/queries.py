@@ -5,7 +5,7 @@ Belongs here: reading for the front doors. Not here: changing anything, and how 
 
 from __future__ import annotations
 
-from datetime import date
+from datetime import date, datetime
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -36,6 +36,55 @@ def alerts(pipeline: Pipeline, *, control_room: str | None = None) -> list[Alert
 def unfinished(pipeline: Pipeline) -> list[Work]:
     """Return the work that is open, claimed or failed, oldest first."""
     return [work for work in pipeline.ledger.work() if work.state is not WorkState.DONE]
+
+
+def files(
+    pipeline: Pipeline, *, since: datetime | None = None, outcome: str | None = None
+) -> list[dict[str, Any]]:
+    """Return every file that was handed in or announced, oldest first, with its outcome and the reason.
+
+    Args:
+        pipeline: whose ledger.
+        since: first time of receipt, UTC-aware.
+        outcome: only files of this one.
+    """
+    return [
+        {
+            "received_at": file.received_at.isoformat(),
+            "name": file.name,
+            "size_bytes": file.size_bytes,
+            "sha256": file.sha256 or None,
+            "outcome": file.outcome.value,
+            "reason": file.reason,
+            "clip_id": file.clip_id,
+            "upload_id": upload.id,
+            "operator": upload.declared.get("operator"),
+        }
+        for upload in pipeline.ledger.uploads(since=since)
+        for file in upload.files
+        if outcome in {None, file.outcome}
+    ]
+
+
+def refused_readings(pipeline: Pipeline, *, since: date | None = None) -> list[dict[str, Any]]:
+    """Return the sensor readings that are kept apart, oldest first, with the reason and what came.
+
+    Args:
+        pipeline: where to look.
+        since: first UTC date of receipt.
+    """
+    found = schemas.refused_readings_from(pipeline.lake.scan("refused_readings", since=since))
+    return [
+        {
+            "received_at": item.received_at.isoformat(),
+            "feed": item.feed,
+            "sensor_id": item.sensor_id,
+            "reason": item.reason,
+            "why": item.why,
+            "payload": item.payload,
+        }
+        for item in sorted(found, key=lambda item: (item.received_at, item.id))
+    ]
 
 
 def event_row(pipeline: Pipeline, event: Event) -> dict[str, Any]:
