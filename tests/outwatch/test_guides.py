@@ -41,7 +41,7 @@ def test_commands_and_their_options_exist(guide: Path) -> None:
     spans = re.findall(r"`([^`\n]+)`", TEXTS[guide])
     blocks = re.findall(r"```(?:sh)?\n(.*?)```", TEXTS[guide], re.DOTALL)
     for text in [*spans, *"\n".join(blocks).splitlines()]:
-        for name, rest in re.findall(r"(?:^|[ /])outwatch ([a-z]+)\b([^|;#]*)", text):
+        for name, rest in re.findall(r"(?:^|[ /])outwatch ([a-z]+(?:-[a-z]+)*)\b([^|;#]*)", text):
             assert name in commands, text
             known = {option for parameter in commands[name].params for option in parameter.opts}
             assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) - known == set(), text
