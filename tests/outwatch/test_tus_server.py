@@ -625,7 +625,7 @@ def test_what_makes_no_progress_is_given_up_and_reported(client: Station) -> Non
     with wiring.open_pipeline(settings) as pipeline:
         assert incoming.settle_incoming(pipeline) == {}
         pipeline.now = lambda: datetime.now(UTC) + settings.uploads.keep_partial + timedelta(hours=1)
-        assert incoming.settle_incoming(pipeline) == {"incoming_abandoned": 2}
+        assert settled(pipeline) == {"incoming_abandoned": 2}
         rows = {file.name: file for upload in pipeline.ledger.uploads() for file in upload.files}
     assert client.http.get("/uploads").json() == []
     assert not (client.home / "incoming" / package.id).exists()
