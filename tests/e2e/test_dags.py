@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from outwatch import embedded_airflow
-from outwatch.pipeline import landing, queries, wiring
+from outwatch.pipeline import queries, wiring
 from outwatch.pipeline.receiver import webhook_receiver
 from outwatch.settings import Settings
 from outwatch.simulate import SimulatedFlight
@@ -30,7 +30,7 @@ HEAVY = {"av", "cv2", "duckdb", "numpy", "openvino", "pyarrow", "rasterio", "skl
 
 
 def test_airflow_parses_exactly_our_dags(tmp_path: Path) -> None:
-    """Airflow's own DagBag finds our five DAGs, documented, with our retry rules, and no import error."""
+    """Airflow's own DagBag finds our DAGs and no others, documented, with our retry rules and no error."""
     script = (
         "import json\n"
         "from airflow.dag_processing.dagbag import DagBag\n"
@@ -68,20 +68,22 @@ def test_dag_file_is_wiring_only(dag_id: str) -> None:
 
 @pytest.mark.slow
 def test_flight_through_the_dags(settings: Settings, gathering_flight: SimulatedFlight) -> None:
-    """A landed flight goes through all DAGs on Airflow to a signed message at a webhook."""
+    """A flight that lies at a source goes through all DAGs on Airflow to a signed message at a webhook."""
     home = settings.home_dir
-    with wiring.open_pipeline(settings) as pipeline:
-        landing.land(pipeline, [gathering_flight.video], declared={})
+    home.mkdir()
+    source = {"name": "station", "url": gathering_flight.video.parent.as_uri(), "settle": "PT0.1S"}
     embedded_airflow.migrate(home)
     with webhook_receiver() as receiver:
         environment = {
             "OUTWATCH_HOME": str(home),
             "OUTWATCH_OUTPOSTS": str(gathering_flight.outposts),
+            "OUTWATCH_PULL__SOURCES": json.dumps([source]),
             "OUTWATCH_ALERTS__CHANNELS": '["webhook"]',
             "OUTWATCH_ALERTS__WEBHOOK_URL": receiver.url,
             "OUTWATCH_ALERTS__WEBHOOK_SECRET": receiver.secret,
         }
-        order = ("ingest_footage", "detect_clips", "publish_events", "send_alerts", "sweep")
+        listed_twice = ("pull_sources", "pull_sources")
+        order = (*listed_twice, "ingest_footage", "detect_clips", "publish_events", "send_alerts", "sweep")
         runs = embedded_airflow.run_dags(home, order, settings=environment)
     assert [(run["dag_id"], run["state"]) for run in runs] == [(dag_id, "success") for dag_id in order]
     with wiring.open_pipeline(settings) as pipeline:
