@@ -1,4 +1,4 @@
-"""The whole main job on simulated flights, run by the Airflow DAGs, shown to a person.
+"""The whole main job on simulated flights and sensors, run by the Airflow DAGs, shown to a person.
 
 Belongs here: preparing a place of its own, a webhook receiver on loopback, and showing what came
 out. Not here: any step of the job; the DAGs do those in a child process, as in production.
@@ -10,6 +10,7 @@ import json
 import re
 import shutil
 import time
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -27,7 +28,16 @@ from outwatch.simulate import load_scenario, simulate
 from outwatch.tables import show_events
 
 SCENARIOS = ("demo_gathering", "demo_vehicles")
-DAG_ORDER = ("sweep", "ingest_footage", "detect_clips", "publish_events", "send_alerts")
+DAG_ORDER = (
+    "sweep",
+    "ingest_footage",
+    "detect_clips",
+    "publish_events",
+    "ingest_sensors",
+    "send_alerts",
+)
+TRIPS = (("north-pir", "motion", 4), ("north-seismic", "seismic", 11), ("north-pir", "motion", 38))
+"""Trips of the demo's sensors: sensor, kind, and seconds from the start of the first flight."""
 COLUMNS = "kind, outpost_id, started_at, count_low, count, count_high, round(distance_m) AS distance_m"
 
 MARKER = ".outwatch-demo"
@@ -35,7 +45,7 @@ MARKER = ".outwatch-demo"
 
 
 def run_demo(folder: Path, *, console: Console) -> None:
-    """Simulate flights, land them, run the DAGs, and show events, pictures, alerts and a query.
+    """Simulate flights and sensors, run the DAGs, and show events, pictures, alerts and a query.
 
     Args:
         folder: new, empty, or an earlier demo's, which is emptied first; all the demo's state lives there.
@@ -52,12 +62,14 @@ def run_demo(folder: Path, *, console: Console) -> None:
     except OSError as error:
         raise ConfigInvalid(f"demo folder {folder}: {error}; choose another") from error
     videos, outposts = _fly(folder / "flights", console)
+    registry, feed = _sense(folder / "sensors", outposts)
     with webhook_receiver() as receiver:
         settings = load_settings(
             home=folder,
             outposts=outposts,
             store_url="",
             database_url=SecretStr(""),
+            sensors={"registry": registry, "feeds": [feed]},
             alerts=load_settings().alerts.model_copy(
                 update={
                     "channels": ("log", "webhook"),
@@ -69,9 +81,11 @@ def run_demo(folder: Path, *, console: Console) -> None:
         with wiring.open_pipeline(settings) as pipeline:
             landed = landing.land(pipeline, videos, declared={"platform": "simulated XT2"})
             console.print(
-                f"\n[bold]2. Landed[/] {len(landed)} flights in {queries.locate(pipeline, 'landing')}"
+                f"\n[bold]2. Landed[/] {len(landed)} flights in {queries.locate(pipeline, 'landing')}; "
+                f"{len(TRIPS)} sensor readings dropped in {feed['folder']}",
+                highlight=False,
             )
-        _run_dags(settings, receiver, console)
+        _run_dags(settings, receiver, feed, console)
         _show(settings, receiver, console)
     console.print(f"\nDemo done in {time.monotonic() - started:.0f} s; everything is under {folder}")
 
@@ -110,7 +124,37 @@ def _fly(folder: Path, console: Console) -> tuple[list[Path], Path]:
     return videos, outposts
 
 
-def _run_dags(settings: Settings, receiver: Receiver, console: Console) -> None:
+def _sense(folder: Path, outposts: Path) -> tuple[Path, dict[str, Any]]:
+    """Put two sensors beside the first outpost and drop what they said; return registry and feed."""
+    readings = folder / "readings"
+    readings.mkdir(parents=True)
+    lon_deg, lat_deg = json.loads(outposts.read_text(encoding="utf-8"))["features"][0]["geometry"][
+        "coordinates"
+    ]
+    places = {"north-pir": (lon_deg, lat_deg + 3e-4), "north-seismic": (lon_deg + 3e-4, lat_deg + 3e-4)}
+    features = [
+        {
+            "type": "Feature",
+            "geometry": {"type": "Point", "coordinates": places[sensor]},
+            "properties": {"id": sensor, "name": sensor, "kinds": [kind], "trip_from": 1},
+        }
+        for sensor, kind in sorted({(sensor, kind) for sensor, kind, _ in TRIPS})
+    ]
+    registry = folder / "sensors.geojson"
+    registry.write_text(json.dumps({"type": "FeatureCollection", "features": features}), encoding="utf-8")
+    start = load_scenario(SCENARIOS[0]).start_utc
+    times = [(start + timedelta(seconds=after_s)).isoformat() for _, _, after_s in TRIPS]
+    lines = (
+        json.dumps({"sensor": sensor, "kind": kind, "value": 1, "time": at})
+        for (sensor, kind, _), at in zip(TRIPS, times, strict=True)
+    )
+    (readings / "perimeter.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+    mapping = {"sensor": "{sensor}", "kind": "{kind}"}
+    feed = {"type": "file", "name": "perimeter", "folder": str(readings), "settle_s": 0, "mapping": mapping}
+    return registry, feed
+
+
+def _run_dags(settings: Settings, receiver: Receiver, feed: dict[str, Any], console: Console) -> None:
     console.print("\n[bold]3. Airflow[/] runs the DAGs (each finds its own open work in the ledger)")
     home = settings.home_dir
     embedded_airflow.migrate(home)
@@ -119,6 +163,8 @@ def _run_dags(settings: Settings, receiver: Receiver, console: Console) -> None:
         "OUTWATCH_STORE_URL": settings.resolved_store_url,
         "OUTWATCH_DATABASE_URL": settings.resolved_database_url,
         "OUTWATCH_OUTPOSTS": str(settings.outposts),
+        "OUTWATCH_SENSORS__REGISTRY": str(settings.sensors.registry),
+        "OUTWATCH_SENSORS__FEEDS": json.dumps([feed]),
         "OUTWATCH_ALERTS__CHANNELS": json.dumps(settings.alerts.channels),
         "OUTWATCH_ALERTS__WEBHOOK_URL": receiver.url,
         "OUTWATCH_ALERTS__WEBHOOK_SECRET": receiver.secret,
@@ -134,7 +180,7 @@ def _show(settings: Settings, receiver: Receiver, console: Console) -> None:
         found = queries.events(pipeline)
         if not found or not receiver.received:
             raise OutwatchError(f"the demo gave {len(found)} events and {len(receiver.received)} alerts")
-        console.print("\n[bold]4. Events[/], each with its still")
+        console.print("\n[bold]4. Events[/], each with its evidence")
         show_events(console, pipeline, found)
         console.print("\n[bold]5. Alerts[/], as the control room's webhook received them, signatures checked")
         for message in receiver.received:

@@ -17,7 +17,7 @@ from outwatch.pipeline.wiring import Pipeline
 
 
 def show_events(console: Console, pipeline: Pipeline, found: Sequence[Event]) -> None:
-    """Print events for people: local times, counts with their interval, then where each still lies."""
+    """Print events for people: local times, counts with their interval, then where the evidence lies."""
     table = Table(title=f"{len(found)} events (times in {pipeline.zone.key})", title_justify="left")
     for column in ("#", "what", "near", "from", "to", "count", "distance", "± m", "inside"):
         words = column in {"what", "near"}
@@ -25,7 +25,7 @@ def show_events(console: Console, pipeline: Pipeline, found: Sequence[Event]) ->
     for number, event in enumerate(found, start=1):
         table.add_row(
             str(number),
-            event.kind.value.removesuffix("_near_outpost"),
+            event.kind.value.removesuffix("_near_outpost").replace("_", " "),
             escape(event.outpost_id),
             event.started_at.astimezone(pipeline.zone).strftime("%d %b %H:%M:%S"),
             event.ended_at.astimezone(pipeline.zone).strftime("%H:%M:%S"),
