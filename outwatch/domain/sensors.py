@@ -101,16 +101,20 @@ def _sensor(feature: Feature) -> Sensor:
     minimum, maximum = _number(feature, "minimum"), _number(feature, "maximum")
     if minimum is not None and maximum is not None and minimum >= maximum:
         feature.fault("minimum", expected=f"a number below maximum ({maximum:g})", found=minimum)
+    kinds, trip_from = _kinds(feature), _number(feature, "trip_from")
+    if trip_from is not None and len(kinds) > 1:
+        # One bound for all would make a battery of 98 % a trip.
+        feature.fault("trip_from", expected="one kind, and a feature of its own for each other", found=kinds)
     return Sensor(
         id=feature.text("id"),
         name=feature.text("name"),
-        kinds=_kinds(feature),
+        kinds=kinds,
         point=_point(feature),
         expected_interval=_interval(feature),
         unit=feature.text("unit") if feature.properties.get("unit") is not None else None,
         minimum=minimum,
         maximum=maximum,
-        trip_from=_number(feature, "trip_from"),
+        trip_from=trip_from,
         false_share=_false_share(feature),
         aliases=_aliases(feature),
     )

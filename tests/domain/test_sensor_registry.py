@@ -92,6 +92,7 @@ def test_what_may_be_left_out_may_be_left_out() -> None:
         ({"minimum": 10}, r"minimum: expected a number below maximum \(10\)"),
         ({"maximum": True}, "maximum: expected a number"),
         ({"trip_from": float("nan")}, "trip_from: expected a number"),
+        ({"kinds": ["motion", "battery"]}, "trip_from: expected one kind"),
         ({"false_share": 1}, "false_share: expected the share of its trips that are false"),
         ({"aliases": [1]}, "aliases: expected a list of the names"),
         ({"geometry": {"type": "LineString", "coordinates": []}}, "geometry: expected a Point"),
