@@ -13,6 +13,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path, PurePosixPath
+from typing import Literal
 
 import structlog
 
@@ -33,6 +34,8 @@ from storage import keys
 from storage.tables import FileState
 
 log = structlog.get_logger(__name__)
+
+CAME_ALONE = "came whole, but the clip it belongs to did not: it is in quarantine; hand both in again"
 
 
 def hand_over(pipeline: Pipeline, spool: Spool, parcel: Parcel, *, partial: bool) -> Counter[str]:
@@ -144,12 +147,17 @@ def _land_bundle(pipeline: Pipeline, spool: Spool, files: Sequence[Arrival], par
 
 def _missing(pipeline: Pipeline, spool: Spool, file: Arrival, *, moved_at: datetime) -> MissingFile:
     """Return the row of a file that did not land; one that came whole goes to quarantine."""
-    came = f"{spool.offset(file) / 1e6:.1f} of {file.size_bytes / 1e6:.1f} MB"
-    reason = file.reason or f"only {came} came by {moved_at:%Y-%m-%d %H:%M} UTC; hand it in again"
+    outcome: Literal[FileState.REFUSED, FileState.ABANDONED] = FileState.ABANDONED
     if file.state is ArrivalState.CONFIRMED:
+        reason = file.reason or CAME_ALONE
         sha256 = keys.sha256_file(spool.part(file))
         quarantine(pipeline, spool.part(file), name=file.path, sha256=sha256, error=PackageRefused(reason))
-    return MissingFile(file.path, file.sha256 or "", file.size_bytes, FileState.ABANDONED, reason)
+    elif file.state is ArrivalState.REFUSED:
+        reason, outcome = file.reason, FileState.REFUSED
+    else:
+        came = f"{spool.offset(file) / 1e6:.1f} of {file.size_bytes / 1e6:.1f} MB"
+        reason = file.reason or f"only {came} came by {moved_at:%Y-%m-%d %H:%M} UTC; hand it in again"
+    return MissingFile(file.path, file.sha256 or "", file.size_bytes, outcome, reason)
 
 
 def quarantine(pipeline: Pipeline, path: Path, *, name: str, sha256: str, error: OutwatchError) -> None:

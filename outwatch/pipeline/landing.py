@@ -69,13 +69,13 @@ class Landed:
 
 @dataclass(frozen=True, slots=True)
 class MissingFile:
-    """A file that is accounted for without its content: left out at the station, or never come whole."""
+    """A file that did not land and is accounted for: left out at the station, refused, never whole."""
 
     name: str
     sha256: str
     """Empty where it is not known."""
     size_bytes: int
-    outcome: Literal[FileState.SET_ASIDE, FileState.ABANDONED]
+    outcome: Literal[FileState.SET_ASIDE, FileState.REFUSED, FileState.ABANDONED]
     reason: str
 
 

@@ -145,10 +145,27 @@ def test_one_changed_byte_is_refused_by_name_and_the_rest_taken(
     assert path == "DCIM/DJI_2.MP4"
     assert reason.startswith("DCIM/DJI_2.MP4 came whole (11000 bytes) but changed")
     assert set(landed(headquarters)) == {"DJI_1.MP4", "DJI_1.SRT"}
-    assert outcomes(headquarters)["DCIM/DJI_2.MP4"] == (FileState.ABANDONED, reason)
+    assert outcomes(headquarters)["DCIM/DJI_2.MP4"] == (FileState.REFUSED, reason)
     digest = hashlib.sha256(data).hexdigest()
     assert headquarters.store.get(f"quarantine/{digest}/DJI_2.MP4") == bytes(data)
     assert json.loads(headquarters.store.get(f"quarantine/{digest}/reason.json"))["why"] == reason
+
+
+def test_telemetry_of_a_refused_clip_is_kept_and_told(
+    station: Settings, card: Path, stick: Path, headquarters: Pipeline
+) -> None:
+    """It came whole; what is missing is its clip."""
+    folder = write(station, card, stick)
+    clip = folder / "files" / "DCIM" / "DJI_1.MP4"
+    clip.write_bytes(clip.read_bytes()[:-1] + b"?")
+    (_received,) = courier.receive(headquarters, stick)
+    telemetry = folder / "files" / "DCIM" / "DJI_1.SRT"
+    outcome, reason = outcomes(headquarters)["DCIM/DJI_1.SRT"]
+    assert outcome is FileState.ABANDONED
+    assert reason is not None
+    assert reason.startswith("came whole, but the clip it belongs to did not")
+    digest = hashlib.sha256(telemetry.read_bytes()).hexdigest()
+    assert headquarters.store.get(f"quarantine/{digest}/DJI_1.SRT") == telemetry.read_bytes()
 
 
 def test_a_stick_that_was_mended_brings_the_rest(
