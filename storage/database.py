@@ -10,6 +10,8 @@ where its write-ahead log does not work (https://www.sqlite.org/wal.html). Postg
 from __future__ import annotations
 
 import hashlib
+import sqlite3
+import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,7 @@ from outwatch.domain.errors import ConfigInvalid, DatabaseUnavailable
 
 BUSY_TIMEOUT_S = 30.0
 """How long a SQLite writer waits for another: our transactions take milliseconds, slow cards seconds."""
+BUSY_PAUSE_S = 0.02
 CONNECT_TIMEOUT_S = 10
 """How long PostgreSQL may take to answer, on weak links too."""
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -65,7 +68,7 @@ def _open_sqlite(place: URL) -> Engine:
 
     @event.listens_for(engine, "connect")
     def _prepare(connection: Any, _: ConnectionPoolEntry) -> None:
-        connection.execute("PRAGMA journal_mode=WAL")
+        _use_write_ahead_log(connection)
         connection.execute("PRAGMA foreign_keys=ON")
 
     @event.listens_for(engine, "begin")
@@ -75,6 +78,20 @@ def _open_sqlite(place: URL) -> Engine:
         connection.exec_driver_sql("BEGIN" if reads else "BEGIN IMMEDIATE")
 
     return engine
+
+
+def _use_write_ahead_log(connection: sqlite3.Connection) -> None:
+    """Switch a new file to the write-ahead log; for that alone SQLite does not wait while it is locked."""
+    deadline_s = time.monotonic() + BUSY_TIMEOUT_S
+    while True:
+        try:
+            connection.execute("PRAGMA journal_mode=WAL")
+        except sqlite3.OperationalError as error:
+            if error.sqlite_errorcode != sqlite3.SQLITE_BUSY or time.monotonic() > deadline_s:
+                raise
+            time.sleep(BUSY_PAUSE_S)
+        else:
+            return
 
 
 @contextmanager

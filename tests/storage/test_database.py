@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sqlite3
 import subprocess
 import threading
 from collections.abc import Callable
@@ -88,6 +89,21 @@ def test_processes_may_migrate_an_empty_database_at_once(
     engine = connect(database_url)
     assert set(tables.metadata.tables) <= set(inspect(engine).get_table_names())
     engine.dispose()
+
+
+def test_new_file_that_another_process_holds_is_waited_for(tmp_path: Path) -> None:
+    """The first to open a new file may be writing to it: the second waits instead of failing."""
+    path = tmp_path / "new.db"
+    holder = sqlite3.connect(path, isolation_level=None, check_same_thread=False)
+    holder.execute("BEGIN IMMEDIATE")
+    timer = threading.Timer(0.3, holder.execute, ["ROLLBACK"])
+    timer.start()
+    engine = connect(f"sqlite:///{path}")
+    with engine.connect() as connection:
+        assert connection.exec_driver_sql("PRAGMA journal_mode").scalar() == "wal"
+    timer.join()
+    engine.dispose()
+    holder.close()
 
 
 def test_database_of_a_newer_outwatch_is_refused(engine: Engine) -> None:
