@@ -356,12 +356,14 @@ class Ledger:
             raise ObjectMissing(f"clip {clip_id} is not in the ledger: ingest its file again")
         return clip
 
-    def clips(self, since: datetime | None = None) -> list[Clip]:
-        """Return the clips whose capture started at or after ``since``, oldest first."""
+    def clips(self, since: datetime | None = None, *, until: datetime | None = None) -> list[Clip]:
+        """Return the clips whose capture started from ``since`` to ``until``, both included, oldest first."""
         clips = tables.clips
         query = select(clips.c.body).order_by(clips.c.started_at, clips.c.clip_id)
         if since is not None:
             query = query.where(clips.c.started_at >= since)
+        if until is not None:
+            query = query.where(clips.c.started_at <= until)
         with reading(self._engine) as connection:
             return [clip_from_json(body) for body in connection.scalars(query)]
 

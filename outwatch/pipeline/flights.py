@@ -61,15 +61,19 @@ def doubts_beside_neighbours(pipeline: Pipeline, clip: Clip) -> tuple[str, ...]:
 
 def _neighbours(pipeline: Pipeline, clip: Clip) -> list[Clip]:
     """Return the other clips of the same aircraft and lens around a clip's time."""
+    counter = _counter(clip)
+    if counter is None:
+        return []
+    around = pipeline.ledger.clips(
+        since=clip.started_at - NEIGHBOURHOOD, until=clip.started_at + NEIGHBOURHOOD
+    )
     return [
         other
-        for other in pipeline.ledger.clips(since=clip.started_at - NEIGHBOURHOOD)
+        for other in around
         if other.id != clip.id
         and other.platform == clip.platform
         and other.modality is clip.modality
-        and abs(other.started_at - clip.started_at) <= NEIGHBOURHOOD
-        and _counter(other) is not None
-        and _counter(other) == _counter(clip)
+        and _counter(other) == counter
     ]
 
 
