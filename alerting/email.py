@@ -7,7 +7,6 @@ and the words (``messages.py``).
 from __future__ import annotations
 
 import html
-import ipaddress
 import re
 import smtplib
 import ssl
@@ -21,6 +20,7 @@ from email.utils import format_datetime
 import structlog
 
 from outwatch.domain.errors import ConfigInvalid, DeliveryFailed, DeliveryRefused
+from outwatch.domain.hosts import is_loopback
 from outwatch.domain.ports import Message
 
 _log = structlog.get_logger(__name__)
@@ -61,7 +61,7 @@ class EmailChannel:
         for address in (self.sender, *self.recipients):
             if not _ADDRESS.fullmatch(address):
                 raise ConfigInvalid(f"mail address must be a bare name@domain, found {address!r}")
-        if self.user and not self._encrypted and not _is_loopback(self.host):
+        if self.user and not self._encrypted and not is_loopback(self.host):
             raise ConfigInvalid(
                 f"mail password would reach {self.host} unencrypted: set OUTWATCH_ALERTS__SMTP_STARTTLS=true"
             )
@@ -183,10 +183,3 @@ def _text(reply: bytes | str) -> str:
 
 def _listed(turned_away: Mapping[str, tuple[int, bytes]]) -> str:
     return ", ".join(f"{who} ({code} {_text(reply)})" for who, (code, reply) in turned_away.items())
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"

@@ -35,6 +35,7 @@ from outwatch.commands.shared import (
     telling_errors,
 )
 from outwatch.domain.errors import ConfigInvalid
+from outwatch.domain.hosts import is_loopback
 from outwatch.pipeline import courier, incoming
 from outwatch.settings import load_settings
 
@@ -142,7 +143,7 @@ def serve(
     """Run the upload server; beyond this machine it asks for the token of ``uploads.token``."""
     import uvicorn
 
-    from outwatch.console.app import create_app, is_loopback
+    from outwatch.console.app import create_app
 
     with telling_errors():
         settings = load_settings()

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import hmac
-import ipaddress
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -31,6 +30,7 @@ from outwatch.domain.errors import (
     TransientError,
     UploadInterrupted,
 )
+from outwatch.domain.hosts import is_loopback
 from outwatch.pipeline import incoming
 from outwatch.pipeline.wiring import Pipeline, open_pipeline
 from outwatch.settings import Settings
@@ -137,14 +137,6 @@ def _is_local(request: Request) -> bool:
     forwarded = "Forwarded" in request.headers or "X-Forwarded-For" in request.headers
     foreign = forwarded or origin not in {"", request.headers.get("Host")}
     return not foreign and is_loopback(client) and is_loopback(request.url.hostname or "")
-
-
-def is_loopback(host: str) -> bool:
-    """Tell whether an address or name can only be this machine."""
-    try:
-        return host == "localhost" or ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 async def _answer(_: Request, error: Exception) -> Response:
