@@ -6,7 +6,6 @@ how files come (``incoming.py``, ``spool.py``) and what ``landing`` does with th
 
 from __future__ import annotations
 
-import json
 import os
 import tempfile
 from collections import Counter
@@ -18,8 +17,8 @@ from typing import Literal
 import structlog
 
 from ingest.courier.package import Role
-from ingest.register import MANIFEST_SUFFIX, refusal, sort_upload
-from outwatch.domain.errors import OutwatchError, PackageRefused
+from ingest.register import MANIFEST_SUFFIX, sort_upload
+from outwatch.domain.errors import PackageRefused
 from outwatch.pipeline.landing import (
     Landed,
     MissingFile,
@@ -28,6 +27,7 @@ from outwatch.pipeline.landing import (
     preview_name,
     record_without_content,
 )
+from outwatch.pipeline.quarantine import quarantine
 from outwatch.pipeline.spool import MANIFEST_ROLE, Arrival, ArrivalState, Parcel, Spool
 from outwatch.pipeline.wiring import Pipeline
 from storage import keys
@@ -158,13 +158,6 @@ def _missing(pipeline: Pipeline, spool: Spool, file: Arrival, *, moved_at: datet
         came = f"{spool.offset(file) / 1e6:.1f} of {file.size_bytes / 1e6:.1f} MB"
         reason = file.reason or f"only {came} came by {moved_at:%Y-%m-%d %H:%M} UTC; hand it in again"
     return MissingFile(file.path, file.sha256 or "", file.size_bytes, outcome, reason)
-
-
-def quarantine(pipeline: Pipeline, path: Path, *, name: str, sha256: str, error: OutwatchError) -> None:
-    """Keep a file that must not be used, with the reason a person can act on."""
-    pipeline.store.upload(keys.quarantine(sha256, name), path)
-    reason = json.dumps(refusal(error, file_name=name, sha256=sha256), indent=1, ensure_ascii=False)
-    pipeline.store.put(keys.quarantine_reason(sha256), reason.encode())
 
 
 def content_of(parcel: Parcel) -> tuple[Arrival, ...]:

@@ -40,8 +40,9 @@ from outwatch.domain.errors import (
     PackageRefused,
     PackageTooLarge,
 )
-from outwatch.pipeline.handover import close, content_of, hand_over, quarantine
+from outwatch.pipeline.handover import close, content_of, hand_over
 from outwatch.pipeline.landing import MissingFile, parse_declared, record_without_content
+from outwatch.pipeline.quarantine import quarantine
 from outwatch.pipeline.spool import MANIFEST_ROLE, Arrival, ArrivalState, Parcel, Spool
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.settings import Settings

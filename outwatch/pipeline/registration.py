@@ -18,14 +18,13 @@ from ingest.register import (
     Group,
     build_clip,
     left_over,
-    refusal,
     settle_clock,
     sort_upload,
     stem,
 )
 from ingest.telemetry.mount import change_mount
 from ingest.telemetry.track import change_zone
-from ingest.video import PHOTO_SUFFIXES, ProbedVideo, probe_video
+from ingest.video import ProbedVideo, is_photo, probe_video
 from outwatch.domain.cameras import resolve_camera
 from outwatch.domain.errors import (
     ConfigInvalid,
@@ -49,6 +48,7 @@ from outwatch.pipeline.landing import (
     parse_declared,
     preview_name,
 )
+from outwatch.pipeline.quarantine import quarantine
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys, schemas
 from storage.lake import parquet_bytes, read_parquet
@@ -266,11 +266,7 @@ class _Registration:
         """Keep a file in quarantine with the reason a person can act on."""
         row = self.rows[name]
         why = str(error).replace(self.local[name].name, name)
-        reason = {**refusal(error, file_name=name, sha256=row.sha256), "why": why}
-        key = keys.quarantine(row.sha256, name)
-        self.pipeline.store.upload(key, self.local[name])
-        text = json.dumps(reason, indent=1, ensure_ascii=False)
-        self.pipeline.store.put(keys.quarantine_reason(row.sha256), text.encode())
+        key = quarantine(self.pipeline, self.local[name], name=name, sha256=row.sha256, error=error, why=why)
         self.registered.outputs.append(key)
         self._settle(name, outcome, None, why)
 
@@ -291,7 +287,7 @@ class _Registration:
         search = Search(
             path=self.local[group.video],
             video=video,
-            is_photo=PurePosixPath(group.video).suffix.lower() in PHOTO_SUFFIXES,
+            is_photo=is_photo(self.local[group.video]),
             file_time=self.rows[group.video].modified_at,
             zone=self._zone(declared),
             mount=mount_angles(declared),
