@@ -252,7 +252,7 @@ def test_clip_registered_anew_replaces_itself(ledger: Ledger) -> None:
     assert [(found.id, found.platform) for found in ledger.clips()] == [("c0", "XT2"), ("c1", "H20T")]
     since = ledger.clips(since=datetime(2026, 3, 1, 14, tzinfo=UTC))
     assert [found.id for found in since] == ["c1"]
-    until = ledger.clips(until=datetime(2026, 3, 1, 13, tzinfo=UTC))
+    until = ledger.clips(until=datetime(2026, 3, 1, 13, 59, tzinfo=UTC))
     assert [found.id for found in until] == ["c0"]
 
 
