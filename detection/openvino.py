@@ -6,7 +6,7 @@ Belongs here: every call into OpenVINO. Not here: the geometry that both adapter
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -22,7 +22,7 @@ from detection.contrast import lift_contrast
 from detection.labels import known
 from detection.model_card import WEIGHTS_NAME, XML_NAME, ModelCard, sha256_file
 from outwatch.domain.errors import ModelUnavailable
-from outwatch.domain.types import Box, Image
+from outwatch.domain.types import Box, Image, Recall
 
 COMPILED_SHAPES = 4
 """Frame sizes kept compiled at a time: a clip has one, a worker meets few."""
@@ -67,15 +67,21 @@ class OpenVinoDetector:
         return known(self._card.class_labels)
 
     @property
-    def recall(self) -> Mapping[str, float]:
+    def recall(self) -> Recall:
         """Return the measured recall per label at ``min_confidence``; empty where unmeasured."""
-        return self._card.recall.at(self._min_confidence) if self._card.recall else {}
+        return Recall(self._card.recall.at(self._min_confidence) if self._card.recall else {})
 
-    def detect(self, images: Sequence[Image]) -> list[list[Box]]:
+    @property
+    def input_px(self) -> int:
+        """Return the longest side of the frames the model was trained for."""
+        return self._card.longest_px
+
+    def detect(self, images: Sequence[Image], *, input_px: int | None = None) -> list[list[Box]]:
         """Return the boxes of each image, in pixels of that image, most confident first.
 
         Args:
             images: arrays of shape (height, width, 3), BGR, uint8, all of one size.
+            input_px: longest side to which they are scaled; None is what the model was trained for.
 
         Raises:
             ValueError: an image is not such an array.
@@ -89,7 +95,7 @@ class OpenVinoDetector:
         letterbox = Letterbox.fit(
             width_px=width_px,
             height_px=height_px,
-            longest_px=self._card.longest_px,
+            longest_px=input_px or self._card.longest_px,
             stride_px=self._card.stride_px,
         )
         outputs = self._infer([letterbox.apply(image) for image in images])

@@ -28,10 +28,12 @@ from detection.contrast import lift_contrast
 from detection.labels import known, to_label
 from detection.model_card import WEIGHTS_NAME, XML_NAME, ModelCard, model_id, sha256_file
 from outwatch.domain.errors import ModelUnavailable
-from outwatch.domain.types import Box, Image
+from outwatch.domain.types import Box, Image, Recall
 
 _log = structlog.get_logger(__name__)
 
+_DEFAULT_INPUT_PX = 640
+"""What Ultralytics trains for unless told otherwise."""
 _ALL_CANDIDATES = 30_000
 """More boxes than any model here proposes for a frame: suppression is ours (``boxes.py``)."""
 
@@ -129,15 +131,21 @@ class UltralyticsDetector:
         return known(self._class_labels)
 
     @property
-    def recall(self) -> Mapping[str, float]:
+    def recall(self) -> Recall:
         """Return nothing: recall is measured for exported models only (``model.json``)."""
-        return {}
+        return Recall()
 
-    def detect(self, images: Sequence[Image]) -> list[list[Box]]:
+    @property
+    def input_px(self) -> int:
+        """Return the longest side of the frames the model was trained for."""
+        return int(self._model.overrides.get("imgsz", _DEFAULT_INPUT_PX))
+
+    def detect(self, images: Sequence[Image], *, input_px: int | None = None) -> list[list[Box]]:
         """Return the boxes of each image, in pixels of that image, most confident first.
 
         Args:
             images: arrays of shape (height, width, 3), BGR, uint8, all of one size.
+            input_px: longest side to which they are scaled; None is what the model was trained for.
 
         Raises:
             ValueError: an image is not such an array.
@@ -152,6 +160,7 @@ class UltralyticsDetector:
             conf=self._min_confidence,
             iou=1.0,
             max_det=_ALL_CANDIDATES,
+            imgsz=input_px or self.input_px,
             save=False,
             verbose=False,
         )

@@ -17,7 +17,7 @@ import numpy as np
 import numpy.typing as npt
 from pyarrow.fs import FileSystem
 
-from outwatch.domain.types import Box, Image, Observation, Telemetry
+from outwatch.domain.types import Box, Image, Observation, Recall, Telemetry
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,15 +110,21 @@ class Detector(Protocol):
         ...
 
     @property
-    def recall(self) -> Mapping[str, float]:
+    def recall(self) -> Recall:
         """Return the measured recall per label at the working confidence; empty where unmeasured."""
         ...
 
-    def detect(self, images: Sequence[Image]) -> list[list[Box]]:
+    @property
+    def input_px(self) -> int:
+        """Return the longest side of the frames the model was trained for."""
+        ...
+
+    def detect(self, images: Sequence[Image], *, input_px: int | None = None) -> list[list[Box]]:
         """Return the boxes of each image, in pixels of that image, most confident first.
 
         Args:
             images: arrays of shape (height, width, 3), BGR, uint8, all of one size.
+            input_px: longest side to which they are scaled; None is what the model was trained for.
         """
         ...
 

@@ -83,7 +83,14 @@ class EventKind(StrEnum):
     """The rules' answers."""
 
     VEHICLE_NEAR_OUTPOST = "vehicle_near_outpost"
+    STOPPED_VEHICLE = "stopped_vehicle"
+    APPROACH = "approach"
+    CONVOY = "convoy"
     GATHERING_NEAR_OUTPOST = "gathering_near_outpost"
+    GATHERING_GROWING = "gathering_growing"
+    GATHERING_DISPERSING = "gathering_dispersing"
+    LOITERING = "loitering"
+    NIGHT_ACTIVITY = "night_activity"
     SENSOR_TRIP = "sensor_trip"
 
 
@@ -367,6 +374,10 @@ class Coverage:
     footprint: BaseGeometry | None
     """Polygon on WGS 84, longitude first; None with ``reason_if_none`` where it cannot be said."""
     reason_if_none: str | None = None
+    gsd_m: float | None = None
+    """Ground sample distance: metres that one pixel across the view covers in the frame's middle."""
+    blind_to: tuple[str, ...] = ()
+    """Labels of things that would be too small here to be claimed: none seen says nothing of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -404,6 +415,53 @@ class Event:
     """The window of readings in which it starts; None where a clip shows it."""
     sensor_ids: tuple[str, ...] = ()
     """Every sensor that reports it, in order of its first trip."""
+    measures: Mapping[str, float] = field(default_factory=dict)
+    """Figures that belong to its kind, units in the names: ``speed_m_s``, ``dwell_s``."""
+    notes: tuple[str, ...] = ()
+    """Why it is less or more than it seems, in words: what is expected here at this hour, what moves."""
+    lowered_by: int = 0
+    """Levels of priority taken off because it is expected; it is never hidden."""
+    suppressed_by: str | None = None
+    """Why no alert is raised of it: an own vehicle, a schedule, the baseline. It stays on record."""
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """Events of one happening, seen in overlapping flights, consecutive clips and by sensors."""
+
+    id: str
+    """Follows from its earliest event, whatever the order in which its events came."""
+    event_ids: tuple[str, ...]
+    """In order of start."""
+    outpost_ids: tuple[str, ...]
+    kinds: tuple[EventKind, ...]
+    started_at: datetime
+    ended_at: datetime
+    fix: GroundFix
+    """Of the event whose place is known best."""
+    count: int
+    """The largest count that any of its flights gives; of sensors where no flight saw it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recall:
+    """Share of the things there that a model finds, by label, as measured on labelled images."""
+
+    overall: Mapping[str, float] = field(default_factory=dict)
+    bands: tuple[tuple[float, Mapping[str, float]], ...] = ()
+    """By ground sample distance, ascending: the largest ``gsd_m`` of each band and its recall by label."""
+
+    def at(self, gsd_m: float | None) -> Mapping[str, float]:
+        """Return the recall by label at a ground sample distance: the band's, else what holds over all.
+
+        Beyond the coarsest band nothing was measured, so nothing is returned.
+        """
+        if gsd_m is None or not self.bands:
+            return self.overall
+        for largest_gsd_m, by_label in self.bands:
+            if gsd_m <= largest_gsd_m:
+                return {**self.overall, **by_label}
+        return {}
 
 
 @dataclass(frozen=True, slots=True)

@@ -33,8 +33,9 @@ from detection.trips import (
 )
 from outwatch.domain.errors import ObjectMissing
 from outwatch.domain.types import Event, EventKind, Outcome, Outpost
-from outwatch.pipeline.steps import Done, Job, perform, window_events
+from outwatch.pipeline.alerts import window_events
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
+from outwatch.pipeline.work import Done, Job, perform
 from storage import keys, schemas
 
 MAX_EVIDENCE_READINGS = 1000

@@ -22,8 +22,8 @@ from outwatch.domain.errors import ObjectMissing
 from outwatch.domain.readings import judge, silence
 from outwatch.domain.types import Outcome, Sensor
 from outwatch.pipeline.sensor_events import windows_to_ask
-from outwatch.pipeline.steps import Done, Job, perform
 from outwatch.pipeline.wiring import Pipeline
+from outwatch.pipeline.work import Done, Job, perform
 from storage import keys, schemas
 from storage.lake import merge_rows
 from storage.readings import WRITE_READINGS, SensorHealth, Stored

@@ -107,8 +107,8 @@ def test_labels_are_words_of_ours(detector: Detector) -> None:
 
 def test_recall_is_a_share_per_label(detector: Detector) -> None:
     """Recall is given for known labels only, between 0 and 1."""
-    assert set(detector.recall) <= set(detector.labels)
-    assert all(0 <= recall <= 1 for recall in detector.recall.values())
+    assert set(detector.recall.overall) <= set(detector.labels)
+    assert all(0 <= recall <= 1 for recall in detector.recall.overall.values())
 
 
 def test_no_image_gives_no_result(detector: Detector) -> None:

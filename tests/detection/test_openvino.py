@@ -152,8 +152,8 @@ def test_at_most_300_boxes_are_reported(make_model: ModelMaker) -> None:
 def test_recall_is_that_of_the_chosen_confidence(make_model: ModelMaker) -> None:
     """Recall is read off the measured curve, and not said outside it."""
     folder = make_model([CAR], recall=RecallCurve((0.2, 0.4), {"person": (0.9, 0.7)}))
-    assert OpenVinoDetector(folder, min_confidence=0.3).recall == pytest.approx({"person": 0.8})
-    assert OpenVinoDetector(folder, min_confidence=0.5).recall == {}
+    assert OpenVinoDetector(folder, min_confidence=0.3).recall.overall == pytest.approx({"person": 0.8})
+    assert OpenVinoDetector(folder, min_confidence=0.5).recall.overall == {}
 
 
 def test_the_model_is_named_by_its_weights(make_model: ModelMaker) -> None:

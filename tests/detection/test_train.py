@@ -53,5 +53,5 @@ def test_one_command_trains_exports_and_measures(
     train.main()
     detector = OpenVinoDetector(tmp_path / "out" / train.MODEL_NAME, min_confidence=0.25)
     assert detector.labels == ("person", "car", "bicycle", "other_vehicle")
-    assert set(detector.recall) == {"person"}
+    assert set(detector.recall.overall) == {"person"}
     assert "val" in capsys.readouterr().out
