@@ -157,6 +157,19 @@ def select_boxes(
     return [Box(LABELS[label_ids[i]], float(confidences[i]), tuple(boxes[i].tolist())) for i in kept]
 
 
+def join_tiles(by_tile: Sequence[Sequence[Box]]) -> list[Box]:
+    """Return the boxes that several tiles of one frame saw, one for each thing, most confident first.
+
+    Args:
+        by_tile: the boxes of each tile, in pixels of the frame.
+    """
+    boxes = [box for seen in by_tile for box in seen]
+    corners = np.array([box.box_xyxy_px for box in boxes], dtype=np.float64).reshape(-1, 4)
+    confidences = np.array([box.confidence for box in boxes])
+    groups = np.array([LABELS.index(group_of(box.label)) for box in boxes], dtype=np.int64)
+    return [boxes[index] for index in suppress(corners, confidences, groups)]
+
+
 def iou_matrix(first_xyxy: Floats, second_xyxy: Floats) -> npt.NDArray[np.float64]:
     """Return intersection over union of every pair of boxes, (n, 4) and (m, 4) giving (n, m)."""
     top_left = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])

@@ -133,7 +133,9 @@ class ClipTracker:
         """
         return self._first_boxes
 
-    def update(self, image: Image, boxes: Sequence[Box]) -> list[int | None]:
+    def update(
+        self, image: Image, boxes: Sequence[Box], *, offset_s: float | None = None
+    ) -> list[int | None]:
         """Take the next look and return the track number of each box.
 
         Numbers count from 1 in order of appearance. A thing has none at its first look: ByteTrack
