@@ -77,7 +77,7 @@ def detect_clip(
             corrupt += frame.is_corrupt
             pose = pose_at(frame.offset_s)
             looks.append(_look(frame, clip=clip, locator=locator, pose=pose))
-            ids = tracker.update(frame.image, boxes)
+            ids = tracker.update(frame.image, boxes, offset_s=frame.offset_s)
             by_look.append(
                 _place(frame, boxes, ids, clip=clip, locator=locator, pose=pose, model_id=detector.model_id)
             )

@@ -9,6 +9,7 @@ comes from ``trackers``, to which ``supervision`` handed its own over.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 
 import cv2
@@ -30,39 +31,56 @@ FAST_THRESHOLD = 7
 """Contrast of a corner: thermal ground is dull, OpenCV's 20 finds too few."""
 MIN_INLIERS = 8
 """Fewer points that move alike tell nothing: two suffice to fit any motion, and four agree by chance."""
+MIN_LIKENESS = 0.5
+"""Correlation of two shrunken looks below which they show different scenes, where no motion explains them."""
+MIN_DEVIATION = 2.0
+"""Grey levels: a flatter look has nothing in it by which to call two scenes different."""
 TOLERANCE_PX = 3.0
 """RANSAC's reprojection error, in pixels of the full frame: OpenCV's default."""
 MASK_MARGIN_PX = 2
 """Grown around each box, in the shrunken frame, so that the edges of moving things are left out."""
 MAX_GAP_S = 5.0
 """A detector may miss a thing, or a wall hide it, for so long: as long as an event survives a gap."""
+MIN_ELAPSED_S = 0.001
+"""Time between two looks whose clock does not move on."""
 _BUFFER_FPS = 30
 """The frame rate in which ``trackers`` counts its buffer of lost tracks."""
 
-REACH = 1.0
-"""Boxes are grown by their own size on each side before they are compared (buffered IoU, Yang et
-al. 2023). At two looks a second a walker moves 0.7 m, 1.4 times a body's width, and a car at 50 km/h
-1.6 times its length: plain boxes of the same thing no longer overlap."""
+REACH_PER_S = 2.0
+"""Boxes are grown by their own size on each side for each half second between two looks before they are
+compared (buffered IoU, Yang et al. 2023). A walker moves 0.7 m in it, 1.4 times a body's width, and a car
+at 50 km/h 1.6 times its length: plain boxes of the same thing no longer overlap."""
+REACHES = (1.0, 2.0)
+"""Least and greatest growth, in sizes: a box jitters however short the time, and five times its own size a
+box meets too many others."""
 MIN_IOU = 0.1
-"""Of grown boxes; a shift of up to 2.4 box widths still counts as the same thing."""
+"""Of grown boxes; after half a second a shift of up to 2.4 box widths still counts as the same thing."""
 SURE = 0.3
 """Confidence from which a box may start a track; those below only continue one. ByteTrack's 0.6 is
 for full-sized pedestrians: on the validation flights 97 % of the people found score 0.3 or more, but
 only 45 % score 0.6."""
 
 
+_Grey = npt.NDArray[np.uint8]
 Affine = npt.NDArray[np.float64]
 """(2, 3): a turn and a zoom in the first two columns, a shift in pixels in the third."""
 
 
 class CameraMotion:
-    """Finds how the camera moved between looks: shift, turn and zoom of the whole frame."""
+    """Finds how the camera moved between looks: shift, turn and zoom of the whole frame, or a cut."""
 
     def __init__(self) -> None:
         self._orb = cv2.ORB.create(nfeatures=FEATURES, fastThreshold=FAST_THRESHOLD)
         self._matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
         self._points_px: Floats = np.empty((0, 2))
         self._descriptors: npt.NDArray[np.uint8] | None = None
+        self._small: _Grey | None = None
+        self._likeness = 1.0
+
+    @property
+    def is_cut(self) -> bool:
+        """Return whether the last look shows another scene than the one before, if no motion was found."""
+        return self._likeness < MIN_LIKENESS
 
     def update(self, image: Image, boxes_xyxy_px: Floats) -> Affine | None:
         """Take the next look and return the motion that carries it back onto the look before.
@@ -74,8 +92,11 @@ class CameraMotion:
         Returns:
             The affine motion, or None at the first look and where the two looks share too little.
         """
-        before_px, before = self._points_px, self._descriptors
-        self._points_px, self._descriptors = self._features(image, boxes_xyxy_px)
+        before_px, before, small_before = self._points_px, self._descriptors, self._small
+        scale = LOOK_WIDTH_PX / image.shape[1]
+        self._small = _shrunken(image, scale)
+        self._points_px, self._descriptors = self._features(self._small, boxes_xyxy_px, scale)
+        self._likeness = 1.0 if small_before is None else _likeness(small_before, self._small)
         if before is None or self._descriptors is None:
             return None
         pairs = self._matcher.match(self._descriptors, before)
@@ -89,12 +110,10 @@ class CameraMotion:
         )
         return None if motion is None or inliers.sum() < MIN_INLIERS else np.asarray(motion)
 
-    def _features(self, image: Image, boxes_xyxy_px: Floats) -> tuple[Floats, npt.NDArray[np.uint8] | None]:
+    def _features(
+        self, small: _Grey, boxes_xyxy_px: Floats, scale: float
+    ) -> tuple[Floats, npt.NDArray[np.uint8] | None]:
         """Return corners (n, 2) in pixels of the full frame, and their descriptors (n, 32)."""
-        scale = LOOK_WIDTH_PX / image.shape[1]
-        small = cv2.resize(
-            cv2.cvtColor(image, cv2.COLOR_BGR2GRAY), None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA
-        )
         still = np.full_like(small, 255)
         margins = np.array([-MASK_MARGIN_PX, -MASK_MARGIN_PX, MASK_MARGIN_PX, MASK_MARGIN_PX])
         grown = np.clip(boxes_xyxy_px * scale + margins, 0, None).astype(int)
@@ -105,14 +124,31 @@ class CameraMotion:
         return points_px, None if descriptors is None else np.asarray(descriptors, dtype=np.uint8)
 
 
+def _shrunken(image: Image, scale: float) -> _Grey:
+    # Shrinking first leaves a tenth of a large frame's pixels to turn grey.
+    small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
+    return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
+
+
+def _likeness(first: _Grey, second: _Grey) -> float:
+    """Return the correlation of two shrunken looks, 1 where one of them is too flat to tell."""
+    if first.shape != second.shape or min(first.std(), second.std()) < MIN_DEVIATION:
+        return 1.0
+    return float(cv2.matchTemplate(first, second, cv2.TM_CCOEFF_NORMED)[0, 0])
+
+
 class ClipTracker:
-    """Numbers the things of one clip, look by look. A new clip needs a new tracker."""
+    """Numbers the things of one clip, look by look. A new clip needs a new tracker.
+
+    Looks may come at any times: what a thing may have moved, and how long it may be missed, is
+    reckoned in seconds.
+    """
 
     def __init__(self, *, sample_fps: float, max_gap_s: float = MAX_GAP_S) -> None:
         """Start a clip.
 
         Args:
-            sample_fps: looks a second.
+            sample_fps: usual looks a second, for which the noise of the motion model holds.
             max_gap_s: how long a thing may be missed and keep its number.
         """
         self._sample_fps = sample_fps
@@ -122,6 +158,7 @@ class ClipTracker:
         self._trackers: dict[str, ByteTrackTracker] = {}
         self._numbers: dict[tuple[str, int], int] = {}
         self._look = -1
+        self._offset_s = -math.inf
         self._waiting: dict[str, list[tuple[ByteTrackTracklet, tuple[int, int]]]] = {}
         self._first_boxes: dict[int, tuple[int, int]] = {}
 
@@ -133,40 +170,54 @@ class ClipTracker:
         """
         return self._first_boxes
 
-    def update(
-        self, image: Image, boxes: Sequence[Box], *, offset_s: float | None = None
-    ) -> list[int | None]:
+    def update(self, image: Image, boxes: Sequence[Box], *, offset_s: float) -> list[int | None]:
         """Take the next look and return the track number of each box.
 
         Numbers count from 1 in order of appearance. A thing has none at its first look: ByteTrack
-        believes in it when it is seen again. Then ``first_boxes`` tells.
+        believes in it when it is seen again. Then ``first_boxes`` tells. No number survives a cut.
 
         Args:
             image: (height, width, 3) BGR uint8; every look of the clip must be passed, also empty ones.
             boxes: what the detector found in it.
+            offset_s: seconds from the first frame. A damaged clip's clock may stand still or step
+                back: its look then counts as coming right after the one before.
         """
         self._look += 1
+        elapsed_s = max(offset_s - self._offset_s, MIN_ELAPSED_S)
+        self._offset_s = offset_s if math.isinf(self._offset_s) else self._offset_s + elapsed_s
         boxes_xyxy_px = np.array([box.box_xyxy_px for box in boxes], dtype=np.float64).reshape(-1, 4)
-        motion = self._motion.update(image, boxes_xyxy_px)
-        if motion is not None:
-            self._to_first = self._to_first @ np.vstack([motion, [0.0, 0.0, 1.0]])
+        self._follow_camera(image, boxes_xyxy_px)
         steady = _move(boxes_xyxy_px, self._to_first)
+        reach = float(np.clip(REACH_PER_S * elapsed_s, *REACHES))
         numbers: list[int | None] = [None] * len(boxes)
         for group in sorted(self._trackers.keys() | {group_of(box.label) for box in boxes}):
+            self._trackers.setdefault(group, self._new_tracker()).iou = BIoU(reach)
             indices = [index for index, box in enumerate(boxes) if group_of(box.label) == group]
             confidences = np.array([boxes[index].confidence for index in indices])
             for index, number in self._update_group(group, indices, steady[indices], confidences).items():
                 numbers[index] = number
         return numbers
 
+    def _follow_camera(self, image: Image, boxes_xyxy_px: Floats) -> None:
+        """Keep the motion that carries this look onto the first one; a cut ends all tracks and starts anew."""
+        motion = self._motion.update(image, boxes_xyxy_px)
+        if motion is not None:
+            self._to_first = self._to_first @ np.vstack([motion, [0.0, 0.0, 1.0]])
+        elif self._motion.is_cut:
+            self._to_first = np.eye(3)
+            for tracker in self._trackers.values():
+                # Not reset(): it would give the next things the numbers of these.
+                tracker.tracks = []
+
     def _update_group(
         self, group: str, indices: Sequence[int], steady: Floats, confidences: Floats
     ) -> dict[int, int]:
         """Return the track numbers by index of box; ``steady`` is (n, 4) in pixels of the first look."""
-        tracker = self._trackers.setdefault(group, self._new_tracker())
+        tracker = self._trackers[group]
         # The tracker reorders its boxes: their indices travel along as data.
         tracked = tracker.update(
-            sv.Detections(xyxy=steady, confidence=confidences, data={"index": np.array(indices, dtype=int)})
+            sv.Detections(xyxy=steady, confidence=confidences, data={"index": np.array(indices, dtype=int)}),
+            timestamp=self._offset_s,
         )
         seen = np.asarray(tracked.data.get("index", ()), dtype=int).tolist()
         ids = np.asarray(tracked.tracker_id).tolist()
@@ -197,7 +248,6 @@ class ClipTracker:
             high_conf_det_threshold=SURE,
             minimum_consecutive_frames=1,
             minimum_iou_threshold=MIN_IOU,
-            iou=BIoU(REACH),
         )
 
 

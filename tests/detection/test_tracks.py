@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import cv2
 import numpy as np
 import numpy.typing as npt
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from detection.tracks import CameraMotion, ClipTracker
 from outwatch.domain.types import Box, Image
@@ -49,11 +51,16 @@ def seen(matrix: npt.NDArray[np.float64], places: npt.NDArray[np.float64]) -> li
     return [person(matrix[:, :2] @ place + matrix[:, 2]) for place in places]
 
 
-def follow(looks: Sequence[Sequence[Box]]) -> list[list[int | None]]:
-    """Return the numbers of a clip whose camera stands over featureless ground."""
+BLANK: Image = np.full((512, 640, 3), 90, dtype=np.uint8)
+
+
+def follow(
+    looks: Sequence[Sequence[Box]], *, offsets_s: Sequence[float] | None = None
+) -> list[list[int | None]]:
+    """Return the numbers of a clip whose camera stands over featureless ground, at two looks a second."""
     tracker = ClipTracker(sample_fps=2)
-    blank = np.full((512, 640, 3), 90, dtype=np.uint8)
-    return [tracker.update(blank, boxes) for boxes in looks]
+    times = offsets_s or [index / 2 for index in range(len(looks))]
+    return [tracker.update(BLANK, boxes, offset_s=at) for boxes, at in zip(looks, times, strict=True)]
 
 
 def test_camera_motion_is_recovered(ground: Image) -> None:
@@ -101,7 +108,10 @@ def test_standing_people_keep_their_numbers_while_the_camera_swings(ground: Imag
     swings = [(0, 0, 0), (4, -70, 20), (-6, 30, -40), (8, 40, 60), (-3, -60, 30), (5, 50, -50), (0, -40, 0)]
     poses = [pose(turn_deg=turn, zoom=1 + turn / 100, shift_px=(x, y)) for turn, x, y in swings]
     tracker = ClipTracker(sample_fps=2)
-    numbers = [tracker.update(look(ground, matrix), seen(matrix, places)) for matrix in poses]
+    numbers = [
+        tracker.update(look(ground, matrix), seen(matrix, places), offset_s=index / 2)
+        for index, matrix in enumerate(poses)
+    ]
     assert numbers == [[None] * 5, *[[1, 2, 3, 4, 5]] * 6]
 
 
@@ -149,16 +159,15 @@ def test_a_vehicle_is_one_thing_whatever_kind_the_model_says() -> None:
 
 def test_the_first_box_of_a_thing_is_told_once_it_is_seen_again() -> None:
     """Each number's first box is found by its index; what is never seen again, or too faint, has none."""
-    blank = np.full((512, 640, 3), 90, dtype=np.uint8)
     tracker = ClipTracker(sample_fps=2)
     faint, once = person((50, 400), confidence=0.27), person((600, 50))
     car, walker = person((300, 200), label="car", side_px=40), person((100, 100))
 
-    assert tracker.update(blank, [faint, once, car]) == [None] * 3
+    assert tracker.update(BLANK, [faint, once, car], offset_s=0.0) == [None] * 3
     assert tracker.first_boxes == {}
-    assert tracker.update(blank, [car, walker]) == [1, None]
-    assert tracker.update(blank, []) == []
-    assert tracker.update(blank, [walker, car]) == [2, 1]
+    assert tracker.update(BLANK, [car, walker], offset_s=0.5) == [1, None]
+    assert tracker.update(BLANK, [], offset_s=1.0) == []
+    assert tracker.update(BLANK, [walker, car], offset_s=1.5) == [2, 1]
     assert tracker.first_boxes == {1: (0, 2), 2: (1, 1)}
 
 
@@ -174,12 +183,83 @@ def test_numbers_restart_with_each_clip_and_repeat_exactly(ground: Image) -> Non
     places = np.array([[500.0, 450.0], [600.0, 420.0]])
     poses = [pose(turn_deg=3 * i, zoom=1, shift_px=(-10 * i, 0)) for i in range(5)]
     first, second = ClipTracker(sample_fps=2), ClipTracker(sample_fps=2)
-    for matrix in poses:
-        frame, boxes = look(ground, matrix), seen(matrix, places)
-        assert first.update(frame, boxes) == second.update(frame, boxes)
-    assert first.update(look(ground, poses[-1]), seen(poses[-1], places)) == [1, 2]
+    for index, matrix in enumerate(poses):
+        frame, boxes, at = look(ground, matrix), seen(matrix, places), index / 2
+        assert first.update(frame, boxes, offset_s=at) == second.update(frame, boxes, offset_s=at)
+    assert first.update(look(ground, poses[-1]), seen(poses[-1], places), offset_s=2.5) == [1, 2]
 
 
 def test_a_clip_without_boxes_has_no_numbers() -> None:
     """Empty looks from first to last are no error."""
     assert follow([[], [], []]) == [[], [], []]
+
+
+TIMES_S: Mapping[str, list[float]] = {
+    "two a second": [0.5 * index for index in range(13)],
+    "one a second": [float(index) for index in range(7)],
+    "keyframes, then closely, then keyframes": [0, 1, 2, 2.4, 2.5, 3, 3.1, 3.5, 4, 5, 6],
+}
+
+
+@pytest.mark.parametrize("rhythm", TIMES_S)
+def test_things_keep_their_numbers_under_a_panning_camera(ground: Image, rhythm: str) -> None:
+    """Three things that stand on ground the camera pans over stay three, at whatever times it is looked at."""
+    places = np.array([[520.0, 400.0], [560.0, 460.0], [600.0, 420.0]])
+    tracker = ClipTracker(sample_fps=2)
+    numbers = []
+    for at in TIMES_S[rhythm]:
+        matrix = pose(turn_deg=2 * at, zoom=1, shift_px=(120 - 40 * at, 15 * at))
+        numbers.append(tracker.update(look(ground, matrix), seen(matrix, places), offset_s=at))
+    assert [[None] * 3, *[[1, 2, 3]] * (len(numbers) - 1)] == numbers
+
+
+@given(
+    steps_s=st.lists(st.floats(0.1, 1.5), min_size=3, max_size=10),
+    speed_px_s=st.floats(-20, 20),
+    start_px=st.floats(250, 400),
+)
+def test_walkers_keep_their_numbers_at_any_times(
+    steps_s: list[float], speed_px_s: float, start_px: float
+) -> None:
+    """A walker of up to 1.4 body widths a second is one thing, however irregularly it is looked at."""
+    offsets_s = np.cumsum([0.0, *steps_s]).tolist()
+    looks = [[person((start_px + speed_px_s * at, 200.0))] for at in offsets_s]
+    assert [[None], *[[1]] * len(steps_s)] == follow(looks, offsets_s=offsets_s)
+
+
+def test_a_thing_missed_for_three_seconds_keeps_its_number(ground: Image) -> None:
+    """The gap is reckoned in seconds, not in looks: close looks forget no sooner, rare ones no later."""
+    place = np.array([[550.0, 430.0]])
+    for fps in (1, 2, 5):
+        tracker = ClipTracker(sample_fps=2)
+        numbers = []
+        for at in np.arange(0, 9, 1 / fps):
+            matrix = pose(turn_deg=0, zoom=1, shift_px=(60 - 15 * at, 0))
+            boxes = [] if 3 <= at < 6 else seen(matrix, place)
+            numbers += tracker.update(look(ground, matrix), boxes, offset_s=float(at))
+        assert [None, *[1] * (6 * fps - 1)] == numbers
+
+
+def test_a_thing_missed_for_too_long_has_another_number() -> None:
+    """After more than the longest gap it is another thing, though only one look was missed."""
+    box = [person((300, 200), label="car", side_px=40)]
+    assert [[None], [1], [None], [2]] == follow([box] * 4, offsets_s=[0.0, 0.5, 6.0, 6.5])
+
+
+def test_a_cut_glues_nothing(ground: Image) -> None:
+    """Another scene with things at the very same pixels shows other things, numbered on."""
+    elsewhere = np.ascontiguousarray(ground[::-1])  # mirrored: no turn of the camera shows it
+    matrix = pose(turn_deg=0, zoom=1, shift_px=(0, 0))
+    places = np.array([[500.0, 450.0], [600.0, 420.0]])
+    tracker = ClipTracker(sample_fps=2)
+    numbers = [
+        tracker.update(look(scene, matrix), seen(matrix, places), offset_s=index / 2)
+        for index, scene in enumerate([ground, ground, elsewhere, elsewhere])
+    ]
+    assert [[None, None], [1, 2], [None, None], [3, 4]] == numbers
+
+
+def test_a_clock_that_steps_back_loses_nothing() -> None:
+    """A damaged clip's times may repeat or go back: each look still counts."""
+    box = [person((300, 200))]
+    assert [[None], *[[1]] * 4] == follow([box] * 5, offsets_s=[0.0, 0.5, 0.5, 0.2, 0.9])
