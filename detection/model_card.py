@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 
 from outwatch.domain.errors import ModelUnavailable
+from outwatch.domain.types import Recall
 
 XML_NAME = "model.xml"
 WEIGHTS_NAME = "model.bin"
@@ -41,18 +42,26 @@ class RecallCurve:
     confidences: tuple[float, ...]
     """Ascending."""
     by_label: Mapping[str, tuple[float, ...]]
+    bands: tuple[tuple[float, Mapping[str, tuple[float, ...]]], ...] = ()
+    """By ground sample distance, ascending: the largest ``gsd_m`` of each band and its recalls by label."""
 
-    def at(self, confidence: float) -> dict[str, float]:
+    def at(self, confidence: float) -> Recall:
         """Return the recall of each label at a confidence, interpolated between those measured.
 
         A confidence outside the measured range gives nothing: recall is not extrapolated.
         """
         if not self.confidences[0] <= confidence <= self.confidences[-1]:
-            return {}
-        return {
-            label: float(np.interp(confidence, self.confidences, recalls))
-            for label, recalls in self.by_label.items()
-        }
+            return Recall()
+
+        def read_off(by_label: Mapping[str, tuple[float, ...]]) -> dict[str, float]:
+            return {
+                label: float(np.interp(confidence, self.confidences, recalls))
+                for label, recalls in by_label.items()
+            }
+
+        return Recall(
+            read_off(self.by_label), tuple((gsd_m, read_off(recalls)) for gsd_m, recalls in self.bands)
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,7 +116,17 @@ class ModelCard:
 
 
 def _curve(fields: Mapping[str, object]) -> RecallCurve:
-    confidences, by_label = fields["confidences"], fields["by_label"]
-    if not isinstance(confidences, list) or not isinstance(by_label, dict):
-        raise TypeError("recall must hold a list of confidences and a table by label")
-    return RecallCurve(tuple(confidences), {label: tuple(values) for label, values in by_label.items()})
+    confidences, bands = fields["confidences"], fields.get("bands", [])
+    if not isinstance(confidences, list) or not isinstance(bands, list):
+        raise TypeError("recall must hold a list of confidences, and one of bands or none")
+    return RecallCurve(
+        tuple(confidences),
+        _recalls(fields["by_label"]),
+        tuple((float(gsd_m), _recalls(by_label)) for gsd_m, by_label in bands),
+    )
+
+
+def _recalls(by_label: object) -> dict[str, tuple[float, ...]]:
+    if not isinstance(by_label, dict):
+        raise TypeError("recall by label must be a table")
+    return {label: tuple(values) for label, values in by_label.items()}

@@ -69,7 +69,7 @@ class OpenVinoDetector:
     @property
     def recall(self) -> Recall:
         """Return the measured recall per label at ``min_confidence``; empty where unmeasured."""
-        return Recall(self._card.recall.at(self._min_confidence) if self._card.recall else {})
+        return self._card.recall.at(self._min_confidence) if self._card.recall else Recall()
 
     @property
     def input_px(self) -> int:

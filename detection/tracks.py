@@ -199,7 +199,7 @@ class ClipTracker:
         return numbers
 
     def _follow_camera(self, image: Image, boxes_xyxy_px: Floats) -> None:
-        """Keep the motion that carries this look onto the first one; a cut ends all tracks and starts anew."""
+        """Keep the motion that carries this look onto the first one; a cut ends all tracks."""
         motion = self._motion.update(image, boxes_xyxy_px)
         if motion is not None:
             self._to_first = self._to_first @ np.vstack([motion, [0.0, 0.0, 1.0]])

@@ -156,6 +156,17 @@ def test_recall_is_that_of_the_chosen_confidence(make_model: ModelMaker) -> None
     assert OpenVinoDetector(folder, min_confidence=0.5).recall.overall == {}
 
 
+def test_recall_by_ground_sample_distance_survives_the_card(make_model: ModelMaker) -> None:
+    """Bands are read off at the chosen confidence like the rest; a card without them still loads."""
+    folder = make_model([CAR], recall=RecallCurve((0.2, 0.4), {}, ((0.1, {"person": (0.8, 0.6)}),)))
+    ((gsd_m, by_label),) = OpenVinoDetector(folder, min_confidence=0.3).recall.bands
+    assert (gsd_m, by_label) == (0.1, pytest.approx({"person": 0.7}))
+    card = json.loads((folder / "model.json").read_text())
+    del card["recall"]["bands"]
+    (folder / "model.json").write_text(json.dumps(card))
+    assert OpenVinoDetector(folder, min_confidence=0.3).recall.bands == ()
+
+
 def test_the_model_is_named_by_its_weights(make_model: ModelMaker) -> None:
     """The id is the name and the first twelve digits of the hash; unnamed classes are no labels."""
     folder = make_model([CAR])

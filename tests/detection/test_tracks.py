@@ -203,7 +203,7 @@ TIMES_S: Mapping[str, list[float]] = {
 
 @pytest.mark.parametrize("rhythm", TIMES_S)
 def test_things_keep_their_numbers_under_a_panning_camera(ground: Image, rhythm: str) -> None:
-    """Three things that stand on ground the camera pans over stay three, at whatever times it is looked at."""
+    """Three things on ground that the camera pans over stay three, at whatever times it looks."""
     places = np.array([[520.0, 400.0], [560.0, 460.0], [600.0, 420.0]])
     tracker = ClipTracker(sample_fps=2)
     numbers = []
