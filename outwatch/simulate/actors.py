@@ -1,9 +1,7 @@
 """The people and vehicles of a scenario: where they are at a time, and what they are made of.
 
-Belongs here: motion and bodies in metres. Not here: projection and drawing (``render.py``).
-
-People are made of capsules, vehicles of chamfered boxes. Levels are those of white-hot footage at
-night, read off HIT-UAV images: people saturate, glass and roofs mirror the cold sky.
+Belongs here: motion and bodies in metres. Not here: their tones (``palette.py``), projection and drawing
+(``render.py``). People are made of capsules, vehicles of chamfered boxes.
 """
 
 from __future__ import annotations
@@ -14,6 +12,8 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from outwatch.domain.types import Modality
+from outwatch.simulate.palette import CarTones, Look, dressed_look, painted_car, warm_car, warm_look
 from outwatch.simulate.scenario import People, Scenario, Vehicle
 from outwatch.simulate.shapes import Part, capsule, lid_at, outline, prism
 from outwatch.simulate.view import Floats
@@ -25,7 +25,6 @@ _STEP_S = 0.1
 """Grid of driven paths; between its points cars run straight."""
 _WHEELBASE = 0.6
 """Of a car's length."""
-_WARM, _TYRES, _GLASS, _ROOF = 236.0, 206.0, 52.0, 62.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,11 +78,12 @@ class _Track:
 def actors_of(scenario: Scenario) -> list[Actor]:
     """Return everyone in a scenario, people first."""
     random = np.random.default_rng([scenario.seed, 3])
-    people = [person for group in scenario.people for person in _group(group, random)]
-    return people + [_car(vehicle, random) for vehicle in scenario.vehicles]
+    modality = scenario.camera.modality
+    people = [person for group in scenario.people for person in _group(group, random, modality)]
+    return people + [_car(vehicle, random, modality) for vehicle in scenario.vehicles]
 
 
-def _group(group: People, random: np.random.Generator) -> list[Actor]:
+def _group(group: People, random: np.random.Generator, modality: Modality) -> list[Actor]:
     """Spread a group like seeds of a sunflower, so that nobody stands in another."""
     turn = random.uniform(0, 2 * math.pi)
     spacing_m = group.spread_m * math.sqrt(math.pi / group.count)
@@ -96,7 +96,7 @@ def _group(group: People, random: np.random.Generator) -> list[Actor]:
         if group.count == 1:
             offset[:] = 0.0
         track = _member_track(group, offset, spacing_m, random)
-        members.append(_person(track, random))
+        members.append(_person(track, random, modality))
     return members
 
 
@@ -121,30 +121,15 @@ def _member_track(group: People, offset: Floats, spacing_m: float, random: np.ra
     return _Track(np.zeros(1), home[None], facing, mill, phase)
 
 
-def _person(track: _Track, random: np.random.Generator) -> Actor:
+def _person(track: _Track, random: np.random.Generator, modality: Modality) -> Actor:
     height_m = random.normal(1.70, 0.06)
     build = random.normal(1.0, 0.06)
-    look = Look(
-        level=random.uniform(222, 240),
-        hair=random.uniform(120, 235),
-        arms_m=(random.uniform(-0.1, 0.45), random.uniform(-0.1, 0.45)),
-    )
+    look = dressed_look(random) if modality is Modality.RGB else warm_look(random)
 
     def body(stance: Stance) -> list[Part]:
         return person_parts(stance, height_m=height_m, build=build, look=look)
 
     return Actor("person", height_m, track.walking, body)
-
-
-@dataclass(frozen=True, slots=True)
-class Look:
-    """What tells one person from another, seen from above."""
-
-    level: float = 230.0
-    hair: float = 230.0
-    """Grey level of the top of the head: hair and caps insulate."""
-    arms_m: tuple[float, float] = (0.0, 0.0)
-    """How far ahead the left and the right hand are held."""
 
 
 def person_parts(stance: Stance, *, height_m: float, build: float, look: Look) -> list[Part]:
@@ -153,15 +138,15 @@ def person_parts(stance: Stance, *, height_m: float, build: float, look: Look) -
     left, right = look.arms_m
     scale = height_m / 1.70
     width = build * scale
-    # right, ahead, up of both ends in metres at 1.70 m; radii; level
+    # right, ahead, up of both ends in metres at 1.70 m; radii; tone
     capsules = (
-        ((-0.09, 0, 0.85), (-0.10, 0.28 * stride, 0.07), 0.085, 0.065, look.level - 16),
-        ((0.09, 0, 0.85), (0.10, -0.28 * stride, 0.07), 0.085, 0.065, look.level - 16),
-        ((-0.22, 0, 1.36), (-0.31, left - 0.20 * stride, 0.92), 0.065, 0.055, look.level - 10),
-        ((0.22, 0, 1.36), (0.31, right + 0.20 * stride, 0.92), 0.065, 0.055, look.level - 10),
-        ((0, 0, 0.62), (0, 0.02, 1.28), 0.19, 0.18, look.level - 4),
-        ((-0.14, 0, 1.36), (0.14, 0, 1.36), 0.115, 0.115, look.level),
-        ((0, 0.03, 1.56), (0, 0.03, 1.57), 0.11, 0.11, look.level + 10),
+        ((-0.09, 0, 0.85), (-0.10, 0.28 * stride, 0.07), 0.085, 0.065, look.legs),
+        ((0.09, 0, 0.85), (0.10, -0.28 * stride, 0.07), 0.085, 0.065, look.legs),
+        ((-0.22, 0, 1.36), (-0.31, left - 0.20 * stride, 0.92), 0.065, 0.055, look.arms),
+        ((0.22, 0, 1.36), (0.31, right + 0.20 * stride, 0.92), 0.065, 0.055, look.arms),
+        ((0, 0, 0.62), (0, 0.02, 1.28), 0.19, 0.18, look.torso),
+        ((-0.14, 0, 1.36), (0.14, 0, 1.36), 0.115, 0.115, look.shoulders),
+        ((0, 0.03, 1.56), (0, 0.03, 1.57), 0.11, 0.11, look.head),
         ((0, 0.0, 1.61), (0, 0.0, 1.62), 0.085, 0.085, look.hair),
     )
     size = np.array([width, width, scale])
@@ -176,19 +161,18 @@ def person_parts(stance: Stance, *, height_m: float, build: float, look: Look) -
     ]
 
 
-def _car(vehicle: Vehicle, random: np.random.Generator) -> Actor:
+def _car(vehicle: Vehicle, random: np.random.Generator, modality: Modality) -> Actor:
     driving = len(vehicle.path) > 1
     places, times = _drive(vehicle) if driving else _parked(vehicle)
-    paint = random.uniform(146, 168)
-    hood = _WARM if driving or vehicle.warm else paint - random.uniform(12, 40)
+    running = driving or vehicle.warm
+    tones = painted_car(random) if modality is Modality.RGB else warm_car(random, running=running)
 
     def stance(time_s: float) -> Stance:
         east, north, heading = (float(np.interp(time_s, times, column)) for column in places.T)
         return Stance(east, north, heading, 0.0, driving)
 
     size_m = (vehicle.length_m, vehicle.width_m, vehicle.height_m)
-    sill = _TYRES if driving or vehicle.warm else paint + 10
-    parts = car_parts(size_m=size_m, hood=hood, paint=paint, sill=sill)
+    parts = car_parts(size_m=size_m, tones=tones)
 
     def body(stance: Stance) -> list[Part]:  # noqa: ARG001 a car does not change its shape
         return parts
@@ -227,8 +211,8 @@ def _along(path: Floats, along: Floats, gone: Floats) -> Floats:
     return np.asarray(inside + before + beyond)
 
 
-def car_parts(*, size_m: tuple[float, float, float], hood: float, paint: float, sill: float) -> list[Part]:
-    """Return a car as faces: sill with tyres, body, hood, cabin of cold glass under a cold roof."""
+def car_parts(*, size_m: tuple[float, float, float], tones: CarTones) -> list[Part]:
+    """Return a car as faces: sill with tyres, body, hood, cabin of glass under a roof."""
     length, width, height = size_m
     deck_m = 0.6 * height
     body = outline(back_m=-length / 2, front_m=length / 2, width_m=width, chamfer_m=0.35)
@@ -236,8 +220,8 @@ def car_parts(*, size_m: tuple[float, float, float], hood: float, paint: float, 
     glass = outline(back_m=-0.43 * length, front_m=0.24 * length, width_m=0.9 * width, chamfer_m=0.2)
     roof = outline(back_m=-0.34 * length, front_m=0.08 * length, width_m=0.74 * width, chamfer_m=0.2)
     return [
-        *prism(body, low_m=0.08 * height, high_m=0.28 * height, sides=sill, lid=sill),
-        *prism(body, low_m=0.28 * height, high_m=deck_m, sides=paint - 20, lid=paint),
-        lid_at(bonnet, height_m=deck_m, level=hood),
-        *prism(glass, low_m=deck_m, high_m=height, sides=_GLASS, lid=_ROOF, top=roof),
+        *prism(body, low_m=0.08 * height, high_m=0.28 * height, sides=tones.sill, lid=tones.sill),
+        *prism(body, low_m=0.28 * height, high_m=deck_m, sides=tones.sides, lid=tones.deck),
+        lid_at(bonnet, height_m=deck_m, level=tones.hood),
+        *prism(glass, low_m=deck_m, high_m=height, sides=tones.glass, lid=tones.roof, top=roof),
     ]

@@ -15,7 +15,8 @@ from rasterio.warp import transform_bounds
 from outwatch.domain.cameras import camera_named
 from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.types import Camera, GeoPoint, TelemetrySample
-from outwatch.simulate.actors import Look, Stance, person_parts
+from outwatch.simulate.actors import Stance, person_parts
+from outwatch.simulate.palette import Look
 from outwatch.simulate.path import Reporter
 from outwatch.simulate.scenario import CameraModel, PoseNoise
 from outwatch.simulate.shapes import placed
@@ -53,11 +54,22 @@ def ground_cases(
     height_agl_m: float = 80.0,
     dem: Path | None = None,
     noise: PoseNoise | None = None,
+    dem_error_sigma_m: float = 0.0,
 ) -> list[GroundCase]:
     """Return random looks at people on the ground, each with a pose error of its own.
 
     The camera hangs ``height_agl_m`` above the take-off point, with any heading, tilted down by
     ``depression_deg``; the person stands anywhere in the site. In a DEM the place is random too.
+
+    Args:
+        depression_deg: how far the camera's axis is below the horizon.
+        count: how many looks.
+        seed: the same gives the same looks.
+        height_agl_m: above the take-off point.
+        dem: ground of real shape; None is flat ground.
+        noise: of reported poses.
+        dem_error_sigma_m: how far the true ground is off what is thought of it: each height of the DEM
+            by an error of its own; flat ground as a whole about the take-off point's.
 
     Raises:
         ConfigInvalid: the DEM cannot be read, or from hardly any place in it is ground in view.
@@ -70,6 +82,7 @@ def ground_cases(
             height_agl_m=height_agl_m,
             dem=dem,
             noise=noise or PoseNoise(),
+            dem_error_sigma_m=dem_error_sigma_m,
         )
         for _ in range(count)
     ]
@@ -82,9 +95,10 @@ def _case(
     height_agl_m: float,
     dem: Path | None,
     noise: PoseNoise,
+    dem_error_sigma_m: float,
 ) -> GroundCase:
     for _ in range(_TRIES):
-        site, surface = _somewhere(dem, random)
+        site, surface = _somewhere(dem, random, error_sigma_m=dem_error_sigma_m)
         pose = Pose(0.0, 0.0, height_agl_m, float(random.uniform(0, 360)), -depression_deg)
         lens = CameraModel()
         view = View(pose, lens.width_px, lens.height_px, XT2_25MM.hfov_deg)
@@ -104,15 +118,26 @@ def _case(
     raise ConfigInvalid(f"terrain {dem}: no ground in view at {depression_deg} degrees from {_TRIES} places")
 
 
-def _somewhere(dem: Path | None, random: np.random.Generator) -> tuple[Site, Surface]:
+def _somewhere(
+    dem: Path | None, random: np.random.Generator, *, error_sigma_m: float
+) -> tuple[Site, Surface]:
+    """Return a take-off point and the true ground around it, zero at the take-off point."""
     if dem is None:
-        return Site(*_KOHAT, _KOHAT_ALT_M), FlatSurface()
+        ground_m = error_sigma_m * float(random.standard_normal())
+        return Site(*_KOHAT, _KOHAT_ALT_M), FlatSurface(ground_m)
     with rasterio.open(dem) as file:
         west, south, east, north = transform_bounds(file.crs, "EPSG:4326", *file.bounds)
     lat, lon = (
         low + (high - low) * float(random.uniform(0.1, 0.9)) for low, high in ((south, north), (west, east))
     )
-    return read_dem(dem, lat_deg=lat, lon_deg=lon)
+    site, mapped = read_dem(dem, lat_deg=lat, lon_deg=lon)
+    if error_sigma_m == 0:
+        return site, mapped
+    true = replace(
+        mapped, heights=mapped.heights + error_sigma_m * random.standard_normal(mapped.heights.shape)
+    )
+    home_m = float(true.heights_m(np.zeros(1), np.zeros(1))[0])
+    return replace(site, alt_m=site.alt_m + home_m), replace(true, heights=true.heights - home_m)
 
 
 def _person_box(view: View, foot_m: Floats, *, heading_rad: float) -> tuple[float, float, float, float]:

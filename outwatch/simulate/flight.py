@@ -19,10 +19,12 @@ from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.types import TelemetrySample
 from outwatch.simulate.actors import Actor, actors_of
 from outwatch.simulate.klv import encode_packet, write_ts
+from outwatch.simulate.palette import palette_of, sunlight_of
 from outwatch.simulate.path import FlightPath, Reporter
-from outwatch.simulate.render import Renderer, Thermal
+from outwatch.simulate.render import Renderer
 from outwatch.simulate.scenario import Scenario
 from outwatch.simulate.scenery import paint_ground, solids_of
+from outwatch.simulate.sensors import sensor_of
 from outwatch.simulate.terrain import FlatSurface, GridSurface, Surface, invent_relief, read_dem, write_dem
 from outwatch.simulate.truth import (
     TRUTH_INTERVAL_S,
@@ -83,7 +85,7 @@ def simulate(
     Raises:
         ConfigInvalid: an actor, an outpost or the camera is outside the DEM or under its ground.
     """
-    site, surface = _ground_of(scenario)
+    site, surface = ground_of(scenario)
     path, actors = FlightPath.of(scenario), actors_of(scenario)
     reporter = Reporter.of(scenario.noise, np.random.default_rng([scenario.seed, 8]))
     times_s = np.arange(scenario.frame_count) / scenario.fps
@@ -98,7 +100,7 @@ def simulate(
         for index, pose in enumerate(poses):
             time_s = float(times_s[index])
             image, seen = renderer.frame(view_of(scenario, pose), index=index, time_s=time_s)
-            write(image)
+            write(scenario.weather.apply(image, seed=scenario.seed, index=index))
             reported = _as_written(reporter.report(pose))
             told.append(reported)
             if index % every == 0:
@@ -182,7 +184,8 @@ def _packet(pose: Pose, offset_s: float, *, scenario: Scenario, site: Site) -> b
     return encode_packet(sample, centre=centre)
 
 
-def _ground_of(scenario: Scenario) -> tuple[Site, Surface]:
+def ground_of(scenario: Scenario) -> tuple[Site, Surface]:
+    """Return the local map of a scenario and the ground in it."""
     origin, terrain = scenario.origin, scenario.terrain
     if terrain.dem is not None:
         return read_dem(terrain.dem, lat_deg=origin.lat_deg, lon_deg=origin.lon_deg)
@@ -234,9 +237,9 @@ def _renderer(scenario: Scenario, *, surface: Surface, poses: list[Pose], actors
         ground=paint_ground(scenario, bounds_m=bounds),
         solids=solids_of(scenario, surface=surface, bounds_m=bounds, keep_clear_m=_haunts(scenario, actors)),
         actors=actors,
-        sensor=Thermal(
-            width_px=scenario.camera.width_px, height_px=scenario.camera.height_px, seed=scenario.seed
-        ),
+        sensor=sensor_of(scenario.camera, seed=scenario.seed),
+        sky=palette_of(scenario.camera.modality).sky,
+        sunlight=sunlight_of(scenario.camera.modality, seed=scenario.seed),
     )
 
 

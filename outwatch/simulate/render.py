@@ -1,13 +1,13 @@
-"""Draws what a thermal camera sees from a pose, with every actor's exact box.
+"""Draws what a camera sees from a pose, with every actor's exact box.
 
-Belongs here: projection of ground and parts, order of drawing, the sensor. Not here: what is drawn
-(``actors.py``, ``scenery.py``) and files (``write.py``).
+Belongs here: projection of ground, parts and their shadows, order of drawing. Not here: what is drawn
+(``actors.py``, ``scenery.py``, ``palette.py``), the camera (``sensors.py``) and files (``write.py``).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -15,7 +15,9 @@ import numpy.typing as npt
 
 from outwatch.domain.types import Image
 from outwatch.simulate.actors import Actor, Stance
+from outwatch.simulate.palette import Tone
 from outwatch.simulate.scenery import GroundPicture, Levels, Solid
+from outwatch.simulate.sensors import Sensor
 from outwatch.simulate.shapes import Part, placed
 from outwatch.simulate.terrain import Surface
 from outwatch.simulate.view import Floats, View
@@ -26,7 +28,6 @@ BoxPx = tuple[float, float, float, float]
 _GRID_PX = 16
 """The ground is met in every 16th pixel; inverse depth, which is linear on a plane, fills the rest."""
 _FAR_M = 5000.0
-_SKY = 34.0
 _CIRCLE = np.stack(
     [
         np.cos(np.linspace(0, 2 * math.pi, 12, endpoint=False)),
@@ -35,7 +36,11 @@ _CIRCLE = np.stack(
     axis=1,
 )
 _SUPERSAMPLING = 4
+_LARGE_PX = 1_000_000
+"""What covers more of the frame than this is drawn without: its edges are few, its memory is not."""
 _SUBPIXEL_BITS = 4
+_FAR_PX = 20_000
+"""cv2 counts in sixteenths of a pixel: farther corners would overflow."""
 _BEYOND_PX = 200
 """Bodies are drawn this far past the frame's edge, to know how much of them is cut off."""
 _COVERED = 0.5
@@ -43,15 +48,8 @@ _COVERED = 0.5
 _RIM_PX = 1.0
 """The lens spreads a hot body by about a pixel all round, and boxes are drawn around what shows."""
 _NEAREST_M = 1.0
-
-# The sensor, read off HIT-UAV night images: grain of 1.4 levels that is alike in neighbouring pixels
-# (autocorrelation 0.76, 0.44, 0.19 at 1, 2, 3 px), edges sharpened to dark rims, dim corners.
-_LENS_BLUR_PX = 0.85
-_SHARPEN, _SHARPEN_RADIUS_PX = 0.8, 1.8
-_GRAIN, _GRAIN_BLUR_PX, _GRAIN_TILES = 1.4, 0.9, 8
-_COLUMNS = 0.7
-_VIGNETTE = 9.0
-_GAIN_DRIFT, _GAIN_PERIOD_S = 0.02, 31.0
+_SHADE = 0.55
+"""How much of the light a cast shadow takes: the rest comes from the sky."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,38 +66,11 @@ class Seen:
 @dataclass(frozen=True, slots=True)
 class _Drawable:
     distance_m: float
-    polygons: list[tuple[Floats, float]]
+    polygons: list[tuple[Floats, Tone]]
     number: int | None
     """Index of the actor, None for scenery."""
-
-
-class Thermal:
-    """The sensor: blur, sharpening, slow gain, vignette, column noise and grain."""
-
-    def __init__(self, *, width_px: int, height_px: int, seed: int) -> None:
-        random = np.random.default_rng([seed, 6])
-        shape = (height_px, width_px)
-        rows, columns = np.mgrid[-1 : 1 : height_px * 1j, -1 : 1 : width_px * 1j]
-        fixed = -_VIGNETTE * ((rows**2 + columns**2) / 2) ** 2
-        fixed += random.normal(0, _COLUMNS, (1, width_px))
-        self._fixed = fixed.astype(np.float32)
-        tiles = random.standard_normal((_GRAIN_TILES, *shape)).astype(np.float32)
-        blurred = [cv2.GaussianBlur(tile, (0, 0), _GRAIN_BLUR_PX) for tile in tiles]
-        self._grain = [np.asarray(_GRAIN / tile.std() * tile) for tile in blurred]
-        self._seed = seed
-
-    def expose(self, scene: Levels, *, index: int, time_s: float) -> Image:
-        """Return the frame (height, width, 3) that the sensor makes of grey levels (height, width)."""
-        blurred = cv2.GaussianBlur(scene, (0, 0), _LENS_BLUR_PX)
-        wide = cv2.GaussianBlur(blurred, (0, 0), _SHARPEN_RADIUS_PX)
-        gain = 1 + _GAIN_DRIFT * math.sin(2 * math.pi * time_s / _GAIN_PERIOD_S)
-        levels = gain * ((1 + _SHARPEN) * blurred - _SHARPEN * wide) + self._fixed
-        random = np.random.default_rng([self._seed, 7, index])
-        tile = self._grain[random.integers(_GRAIN_TILES)]
-        down, right = (int(shift) for shift in random.integers(0, 64, 2))
-        levels += np.roll(tile, (down, right), axis=(0, 1))
-        grey = np.clip(levels, 0, 255).astype(np.uint8)
-        return np.asarray(cv2.cvtColor(grey, cv2.COLOR_GRAY2BGR))
+    shadow: Floats | None = None
+    """Its outline on the ground, (n, 2); None where no sun shines."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,26 +81,30 @@ class Renderer:
     ground: GroundPicture
     solids: list[Solid]
     actors: list[Actor]
-    sensor: Thermal
+    sensor: Sensor
+    sky: Tone
+    sunlight: Floats | None = None
+    """Where the light goes, a unit vector (3,); None at night."""
 
     def frame(self, view: View, *, index: int, time_s: float) -> tuple[Image, list[Seen]]:
         """Return one frame and every actor as seen in it, in order of the actors."""
         canvas = self._ground_levels(view)
-        owner = np.full(canvas.shape, -1, np.int16)
+        owner = np.full(canvas.shape[:2], -1, np.int16)
         stances = [actor.stance(time_s) for actor in self.actors]
         places = self._places(stances)
         middles = places + np.array([[0.0, 0.0, actor.height_m / 2] for actor in self.actors]).reshape(-1, 3)
         hidden = self._hidden(view, middles)
-        drawables = [_drawable(view, solid.parts, solid.middle_m) for solid in self._solids_in(view)]
+        drawables = [self._drawable(view, solid.parts, solid.middle_m) for solid in self._solids_in(view)]
         boxes: list[BoxPx | None] = [None] * len(self.actors)
         for number in np.flatnonzero(~hidden):
             stance = stances[number]
             body = self.actors[number].body(stance)
             parts = placed(body, place_m=places[number], heading_rad=stance.heading_rad)
-            drawable = _drawable(view, parts, middles[number], number=int(number))
+            drawable = self._drawable(view, parts, middles[number], number=int(number))
             boxes[number] = _clipped_box(view, drawable)
             if boxes[number] is not None:
                 drawables.append(drawable)
+        _shade(canvas, [drawable.shadow for drawable in drawables if drawable.shadow is not None])
         areas = [0] * len(self.actors)
         for drawable in sorted(drawables, key=lambda item: -item.distance_m):
             area = _paint(canvas, owner, drawable)
@@ -146,6 +121,15 @@ class Renderer:
         """Return where the actors stand, (N, 3)."""
         ground = np.array([[stance.east_m, stance.north_m] for stance in stances]).reshape(-1, 2)
         return np.column_stack([ground, self.surface.heights_m(ground[:, 0], ground[:, 1])])
+
+    def _drawable(
+        self, view: View, parts: list[Part], middle_m: Floats, *, number: int | None = None
+    ) -> _Drawable:
+        drawable = _drawable(view, parts, middle_m, number=number)
+        if self.sunlight is None:
+            return drawable
+        ground_m = float(self.surface.heights_m(middle_m[:1], middle_m[1:2])[0])
+        return replace(drawable, shadow=_shadow(view, parts, ground_m=ground_m, sunlight=self.sunlight))
 
     def _solids_in(self, view: View) -> list[Solid]:
         middles = np.array([solid.middle_m for solid in self.solids]).reshape(-1, 3)
@@ -183,7 +167,7 @@ class Renderer:
             cv2.INTER_LINEAR,
             borderMode=cv2.BORDER_REFLECT_101,
         )
-        levels[depth >= _FAR_M] = _SKY
+        levels[depth >= _FAR_M] = self.sky
         return np.asarray(levels, np.float32)
 
 
@@ -214,7 +198,7 @@ def _drawable(view: View, parts: list[Part], middle_m: Floats, *, number: int | 
         return _Drawable(distance, [], number)
     pixels, depth = view.project(np.concatenate([part.centres_m for part in facing]))
     radii = view.focal_px * np.concatenate([part.radii_m for part in facing]) / np.maximum(depth, 1e-3)
-    polygons: list[tuple[Floats, float]] = []
+    polygons: list[tuple[Floats, Tone]] = []
     start = 0
     for part in facing:
         stop = start + len(part.radii_m)
@@ -222,6 +206,31 @@ def _drawable(view: View, parts: list[Part], middle_m: Floats, *, number: int | 
             polygons.append((_hull(pixels[start:stop], radii[start:stop]), part.level))
         start = stop
     return _Drawable(distance, polygons, number)
+
+
+def _shadow(view: View, parts: list[Part], *, ground_m: float, sunlight: Floats) -> Floats | None:
+    """Return the outline in pixels of what parts shade of level ground, None where it cannot be drawn."""
+    points = np.concatenate([part.centres_m for part in parts])
+    fallen = points + sunlight * (np.maximum(points[:, 2:] - ground_m, 0) / -sunlight[2])
+    fallen[:, 2] = ground_m
+    pixels, depth = view.project(fallen)
+    if depth.min() <= _NEAREST_M:
+        return None
+    radii = view.focal_px * np.concatenate([part.radii_m for part in parts]) / depth
+    rims = (pixels[:, None, :] + radii[:, None, None] * _CIRCLE).reshape(-1, 2)
+    return np.asarray(cv2.convexHull(rims.astype(np.float32))[:, 0], np.float64)
+
+
+def _shade(canvas: Levels, shadows: list[Floats]) -> None:
+    """Darken the ground once where any shadow falls."""
+    if not shadows:
+        return
+    mask = np.zeros(canvas.shape[:2], np.uint8)
+    for outline in shadows:
+        reach = np.clip(outline - 0.5, -_FAR_PX, _FAR_PX)
+        corners = np.round(reach * (1 << _SUBPIXEL_BITS)).astype(np.int32)
+        cv2.fillConvexPoly(mask, corners, 255.0, cv2.LINE_AA, _SUBPIXEL_BITS)
+    canvas *= (1 - _SHADE / 255 * mask.astype(np.float32))[..., None]
 
 
 def _hull(pixels: Floats, radii: Floats) -> Floats:
@@ -244,7 +253,7 @@ def _clipped_box(view: View, drawable: _Drawable) -> BoxPx | None:
 
 def _paint(canvas: Levels, owner: npt.NDArray[np.int16], drawable: _Drawable) -> int:
     """Draw polygons over the canvas and return the size of their silhouette in pixels."""
-    height, width = canvas.shape
+    height, width = canvas.shape[:2]
     if not drawable.polygons:
         return 0
     points = np.concatenate([polygon for polygon, _ in drawable.polygons])
@@ -254,20 +263,25 @@ def _paint(canvas: Levels, owner: npt.NDArray[np.int16], drawable: _Drawable) ->
     )
     if left >= right or top >= bottom:
         return 0
-    patch = np.zeros(((bottom - top) * _SUPERSAMPLING, (right - left) * _SUPERSAMPLING), np.uint8)
+    finer = 1 if (right - left) * (bottom - top) > _LARGE_PX else _SUPERSAMPLING
+    patch = np.zeros(((bottom - top) * finer, (right - left) * finer, *canvas.shape[2:]), np.uint8)
     for polygon, level in drawable.polygons:
         # cv2 counts from pixel centres, we from corners: hence the half
-        fine = (polygon - [left, top]) * _SUPERSAMPLING - 0.5
+        fine = (polygon - [left, top]) * finer - 0.5
         corners = np.round(fine * (1 << _SUBPIXEL_BITS)).astype(np.int32)
-        cv2.fillConvexPoly(patch, corners, min(255.0, max(1.0, level)), cv2.LINE_8, _SUBPIXEL_BITS)
+        # zero stands for what is not covered
+        ink = np.clip(np.atleast_1d(level), 1.0, 255.0).tolist()
+        cv2.fillConvexPoly(patch, corners, ink, cv2.LINE_8, _SUBPIXEL_BITS)
     size = (int(right - left), int(bottom - top))
-    cover = cv2.resize((patch > 0).astype(np.float32), size, interpolation=cv2.INTER_AREA)
+    drawn = patch.reshape(*patch.shape[:2], -1)[..., 0] > 0
+    cover = cv2.resize(drawn.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     light = cv2.resize(patch.astype(np.float32), size, interpolation=cv2.INTER_AREA)
     silhouette = cover > _COVERED
     x0, y0, x1, y1 = max(left, 0), max(top, 0), min(right, width), min(bottom, height)
     if x0 < x1 and y0 < y1:
         inside = np.s_[y0 - top : y1 - top, x0 - left : x1 - left]
         target = np.s_[y0:y1, x0:x1]
-        canvas[target] = canvas[target] * (1 - cover[inside]) + light[inside]
+        uncovered = (1 - cover[inside]).reshape(*cover[inside].shape, *(1,) * (canvas.ndim - 2))
+        canvas[target] = canvas[target] * uncovered + light[inside]
         owner[target][silhouette[inside]] = -1 if drawable.number is None else drawable.number
     return int(silhouette.sum())

@@ -23,7 +23,8 @@ from pydantic.dataclasses import dataclass
 
 from outwatch.domain.cameras import camera_named
 from outwatch.domain.errors import ConfigInvalid
-from outwatch.domain.types import OutpostKind
+from outwatch.domain.types import Modality, OutpostKind
+from outwatch.simulate.weather import Weather
 
 _CHECKED = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
 
@@ -51,9 +52,18 @@ class CameraModel:
     name: str = "DJI XT2 25 mm"
     hfov_deg: Annotated[float, Field(gt=1, lt=120)] = camera_named("DJI XT2 25 mm").hfov_deg
     """Across the width; unless given it is the table's, as for a real flight."""
-    width_px: Annotated[int, Field(ge=64, le=1920, multiple_of=2)] = 640
-    height_px: Annotated[int, Field(ge=64, le=1536, multiple_of=2)] = 512
+    width_px: Annotated[int, Field(ge=64, le=3840, multiple_of=2)] = 640
+    height_px: Annotated[int, Field(ge=64, le=2160, multiple_of=2)] = 512
     focal_length_mm: Positive = 25.0
+    """As the telemetry has it: of RGB cameras the 35 mm equivalent, as aircraft write it."""
+    modality: Modality = Modality.THERMAL
+    """Thermal at night, or RGB by day."""
+
+    @model_validator(mode="after")
+    def _own_lens(self) -> Self:
+        if self.modality is Modality.RGB and self.name == CameraModel.name:
+            raise ValueError("an RGB camera needs its own name, hfov_deg and focal_length_mm")
+        return self
 
 
 @dataclass(frozen=True, slots=True, config=_CHECKED)
@@ -229,6 +239,7 @@ class Scenario:
     sway_m: Sigma = 0.3
     """How far wind moves the aircraft off its path, and in tenths of a degree the gimbal."""
     noise: PoseNoise = PoseNoise()
+    weather: Weather = Weather()
     people: tuple[People, ...] = ()
     vehicles: tuple[Vehicle, ...] = ()
     outposts: tuple[OutpostSite, ...] = ()

@@ -1,7 +1,7 @@
 """What a camera sees besides actors: textured ground, roads, walled compounds, trees.
 
 Belongs here: the picture of the ground in local metres and the solids that stand on it. Not here:
-anything that the truth counts (``actors.py``). Grey levels are those of HIT-UAV's night images.
+anything that the truth counts (``actors.py``) and the tones of things (``palette.py``).
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import cv2
 import numpy as np
 import numpy.typing as npt
 
+from outwatch.simulate.palette import Palette, Tone, palette_of, tone_array
 from outwatch.simulate.scenario import Compound, Scenario
 from outwatch.simulate.shapes import Part, outline, placed, prism
 from outwatch.simulate.terrain import Surface
@@ -24,12 +25,8 @@ Levels = npt.NDArray[np.float32]
 
 _FINEST_TEXEL_M = 0.06
 _MOST_TEXELS = 4096
-_BASE = 124.0
 _OCTAVES = ((60.0, 16.0), (18.0, 9.0), (5.0, 6.0), (1.2, 4.5), (0.4, 4.0), (0.15, 3.0))
 """Wavelength in metres and amplitude in grey levels of bare ground."""
-_VERGE, _KERB, _ROAD, _LANE, _YARD = 104.0, 162.0, 138.0, 147.0, 134.0
-_ROOF, _WALL, _TANK = 58.0, 128.0, 92.0
-_BUND = 16.0
 _FIELD_M = (26.0, 17.0)
 _TREE_CLEARANCE_M = 6.0
 """Trees keep this far from roads, yards and actors, so that the truth stays visible from above."""
@@ -37,7 +34,7 @@ _TREE_CLEARANCE_M = 6.0
 
 @dataclass(frozen=True, slots=True)
 class GroundPicture:
-    """Grey levels of the ground, row 0 in the north; ``levels`` is (height, width) float32."""
+    """The ground, row 0 in the north; ``levels`` is (height, width) of grey, (height, width, 3) of colour."""
 
     levels: Levels
     west_m: float
@@ -65,18 +62,21 @@ def paint_ground(scenario: Scenario, *, bounds_m: tuple[float, float, float, flo
     texel_m = max(_FINEST_TEXEL_M, (east - west) / _MOST_TEXELS, (north - south) / _MOST_TEXELS)
     shape = (math.ceil((north - south) / texel_m) + 1, math.ceil((east - west) / texel_m) + 1)
     random = np.random.default_rng([scenario.seed, 4])
-    levels = np.full(shape, _BASE, np.float32)
-    levels += _fields(shape, texel_m=texel_m, random=random)
+    palette = palette_of(scenario.camera.modality)
+    levels = np.full((*shape, *tone_array(palette.base).shape), palette.base, np.float32)
+    levels += _fields(shape, texel_m=texel_m, random=random, palette=palette)
     ground = GroundPicture(levels, west, north, texel_m)
     for compound in scenario.scenery.compounds:
-        _fill(ground, _yard(compound), _YARD)
+        _fill(ground, _yard(compound), palette.yard)
     for road in scenario.scenery.roads:
         path = np.array(road.path)
-        for width_m, level in ((1.5, _VERGE), (0.5, _KERB), (0.0, _ROAD), (-1.8, _LANE)):
+        strokes = ((1.5, palette.verge), (0.5, palette.kerb), (0.0, palette.road), (-1.8, palette.lane))
+        for width_m, level in strokes:
             if road.width_m + width_m > 0:
                 _stroke(ground, path, width_m=road.width_m + width_m, level=level)
     for wavelength_m, amplitude in _OCTAVES:
-        levels += amplitude * _noise(shape, cell_px=wavelength_m / texel_m, random=random)
+        rough = _noise(shape, cell_px=wavelength_m / texel_m, random=random)
+        levels += _spread(palette.roughness * amplitude * rough, levels)
     return ground
 
 
@@ -89,7 +89,10 @@ def solids_of(
 ) -> list[Solid]:
     """Return compounds and trees; no tree stands near the places (N, 2) of ``keep_clear_m``."""
     random = np.random.default_rng([scenario.seed, 5])
-    solids = [solid for compound in scenario.scenery.compounds for solid in _compound(compound, surface)]
+    palette = palette_of(scenario.camera.modality)
+    solids = [
+        solid for compound in scenario.scenery.compounds for solid in _compound(compound, surface, palette)
+    ]
     return solids + _trees(
         scenario, surface=surface, bounds_m=bounds_m, keep_clear_m=keep_clear_m, random=random
     )
@@ -104,12 +107,19 @@ def _noise(shape: tuple[int, int], *, cell_px: float, random: np.random.Generato
     return np.asarray(cv2.resize(coarse, size, interpolation=cv2.INTER_CUBIC)[: shape[0], : shape[1]])
 
 
-def _fields(shape: tuple[int, int], *, texel_m: float, random: np.random.Generator) -> Levels:
-    """Return a turned patchwork of fields: crops and fallow of different warmth, with dry bunds between."""
+def _spread(values: Levels, over: Levels) -> Levels:
+    """Return values (height, width) as what is added to, or multiplied with, a picture of as many or 3."""
+    return values.reshape(values.shape + (1,) * (over.ndim - values.ndim))
+
+
+def _fields(
+    shape: tuple[int, int], *, texel_m: float, random: np.random.Generator, palette: Palette
+) -> Levels:
+    """Return a turned patchwork of fields: crops and fallow of different tone, with dry bunds between."""
     cells, fine = 48, 16
-    patches = random.choice([-44.0, -30.0, -16.0, 0.0, 6.0], (cells, cells)).astype(np.float32)
+    patches = random.choice(np.array(palette.fields), (cells, cells)).astype(np.float32)
     patchwork = cv2.resize(patches, (cells * fine, cells * fine), interpolation=cv2.INTER_NEAREST)
-    patchwork[::fine, :] = patchwork[:, ::fine] = _BUND
+    patchwork[::fine, :] = patchwork[:, ::fine] = palette.bund
     angle = random.uniform(0, math.pi)
     east, north = (fine / size_m * texel_m for size_m in _FIELD_M)
     cosine, sine = math.cos(angle), math.sin(angle)
@@ -124,7 +134,7 @@ def _fields(shape: tuple[int, int], *, texel_m: float, random: np.random.Generat
     drawn = cv2.remap(patchwork, map_x, map_y, cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101)
     weeds = 1 + 0.3 * _noise(shape, cell_px=0.8 / texel_m, random=random)
     grown = np.clip(4 * _noise(shape, cell_px=70 / texel_m, random=random) + 1, 0, 1)
-    return np.asarray(drawn * weeds * grown, np.float32)
+    return np.asarray(drawn * _spread(weeds, drawn) * _spread(grown, drawn), np.float32)
 
 
 def _texel_points(ground: GroundPicture, points_m: Floats) -> npt.NDArray[np.int32]:
@@ -132,11 +142,11 @@ def _texel_points(ground: GroundPicture, points_m: Floats) -> npt.NDArray[np.int
     return np.round(np.column_stack([columns, rows]) * 16).astype(np.int32)
 
 
-def _fill(ground: GroundPicture, corners_m: Floats, level: float) -> None:
+def _fill(ground: GroundPicture, corners_m: Floats, level: Tone) -> None:
     cv2.fillPoly(ground.levels, [_texel_points(ground, corners_m)], level, cv2.LINE_8, 4)
 
 
-def _stroke(ground: GroundPicture, path_m: Floats, *, width_m: float, level: float) -> None:
+def _stroke(ground: GroundPicture, path_m: Floats, *, width_m: float, level: Tone) -> None:
     thickness = max(1, round(width_m / ground.texel_m))
     cv2.polylines(ground.levels, [_texel_points(ground, path_m)], False, level, thickness, cv2.LINE_8, 4)
 
@@ -149,7 +159,7 @@ def _yard(compound: Compound) -> Floats:
     return np.asarray(corners @ turn + [compound.east_m, compound.north_m])
 
 
-def _compound(compound: Compound, surface: Surface) -> list[Solid]:
+def _compound(compound: Compound, surface: Surface, palette: Palette) -> list[Solid]:
     """Return the house and the walls, in pieces short enough to be drawn in order of distance."""
     half, gate = compound.size_m / 2, 4.0
     house = outline(back_m=0.1 * half, front_m=0.9 * half, width_m=1.1 * half)
@@ -157,8 +167,8 @@ def _compound(compound: Compound, surface: Surface) -> list[Solid]:
     tank = outline(back_m=0.5 * half, front_m=0.5 * half + 1.6, width_m=1.6)
     tank[:, 0] -= 0.6 * half
     parts = [
-        *prism(house, low_m=-1, high_m=3.6, sides=_WALL, lid=_ROOF),
-        *prism(tank, low_m=3.6, high_m=4.8, sides=_WALL, lid=_TANK),
+        *prism(house, low_m=-1, high_m=3.6, sides=palette.wall, lid=palette.roof),
+        *prism(tank, low_m=3.6, high_m=4.8, sides=palette.wall, lid=palette.tank),
     ]
     walls = [
         piece
@@ -169,12 +179,12 @@ def _compound(compound: Compound, surface: Surface) -> list[Solid]:
             ((-half, -half), (-gate / 2, -half)),
             ((gate / 2, -half), (half, -half)),
         )
-        for piece in _wall_pieces(np.array(start), np.array(end))
+        for piece in _wall_pieces(np.array(start), np.array(end), palette)
     ]
     return [_stand(group, compound, surface) for group in (parts, *walls)]
 
 
-def _wall_pieces(start: Floats, end: Floats) -> Iterable[list[Part]]:
+def _wall_pieces(start: Floats, end: Floats, palette: Palette) -> Iterable[list[Part]]:
     count = max(1, round(float(np.hypot(*(end - start))) / 4))
     along = (end - start) / np.hypot(*(end - start)) * 0.15
     aside = np.array([along[1], -along[0]])
@@ -182,7 +192,7 @@ def _wall_pieces(start: Floats, end: Floats) -> Iterable[list[Part]]:
         a = start + (end - start) * number / count
         b = start + (end - start) * (number + 1) / count
         base = np.array([a + aside, b + aside, b - aside, a - aside])
-        yield prism(base, low_m=-1, high_m=2.2, sides=_WALL - 8, lid=_KERB)
+        yield prism(base, low_m=-1, high_m=2.2, sides=palette.fence, lid=palette.coping)
 
 
 def _stand(parts: list[Part], compound: Compound, surface: Surface) -> Solid:
@@ -218,7 +228,7 @@ def _trees(
     heights = surface.heights_m(places[:, 0], places[:, 1])
     free &= np.isfinite(heights)
     return [
-        _tree(np.append(place, height), random)
+        _tree(np.append(place, height), random, palette_of(scenario.camera.modality))
         for place, height in zip(places[free], heights[free], strict=True)
     ]
 
@@ -232,7 +242,7 @@ def _distance_to_line_m(places: Floats, path: Floats) -> Floats:
     return nearest
 
 
-def _tree(foot_m: Floats, random: np.random.Generator) -> Solid:
+def _tree(foot_m: Floats, random: np.random.Generator, palette: Palette) -> Solid:
     """Return a crown as clumps of leaves, low ones first: dark gaps below, warmer leaves on top."""
     radius = random.uniform(1.2, 3.0)
     count = int(30 * radius)
@@ -243,7 +253,7 @@ def _tree(foot_m: Floats, random: np.random.Generator) -> Solid:
         Part(
             (foot_m + offset)[None],
             np.array([random.uniform(0.18, 0.45)]),
-            tone + 22 * rank / count + random.uniform(-6, 6),
+            palette.leaf(tone + 22 * rank / count + random.uniform(-6, 6)),
         )
         for rank, offset in enumerate(offsets[np.argsort(offsets[:, 2])])
     ]

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
+from outwatch.simulate.palette import Tone
 from outwatch.simulate.view import Floats
 
 
@@ -20,13 +21,12 @@ class Part:
 
     centres_m: Floats
     radii_m: Floats
-    level: float
-    """Grey level, 0 to 255, before the sensor."""
+    level: Tone
     normal: Floats | None = None
     """Outward normal (3,) of a flat face, which shows that side only."""
 
 
-def capsule(start: Floats, end: Floats, *, radii_m: tuple[float, float], level: float) -> Part:
+def capsule(start: Floats, end: Floats, *, radii_m: tuple[float, float], level: Tone) -> Part:
     """Return the hull of two spheres."""
     return Part(np.stack([start, end]), np.array(radii_m), level)
 
@@ -45,7 +45,7 @@ def outline(*, back_m: float, front_m: float, width_m: float, chamfer_m: float =
 
 
 def prism(
-    base: Floats, *, low_m: float, high_m: float, sides: float, lid: float, top: Floats | None = None
+    base: Floats, *, low_m: float, high_m: float, sides: Tone, lid: Tone, top: Floats | None = None
 ) -> list[Part]:
     """Return side faces and lid of a solid between two outlines (N, 2), ``top`` as ``base`` if not given."""
     top = base if top is None else top
@@ -61,7 +61,7 @@ def prism(
     return [*parts, lid_at(top, height_m=high_m, level=lid)]
 
 
-def lid_at(outline_m: Floats, *, height_m: float, level: float) -> Part:
+def lid_at(outline_m: Floats, *, height_m: float, level: Tone) -> Part:
     """Return a level face that is seen from above."""
     corners = np.column_stack([outline_m, np.full(len(outline_m), height_m)])
     return Part(corners, np.zeros(len(corners)), level, np.array([0.0, 0.0, 1.0]))
