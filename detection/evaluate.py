@@ -16,43 +16,58 @@ from pathlib import Path
 from typing import Any
 
 import av
-import cv2
 import numpy as np
 import structlog
-import yaml
 
-from detection.labels import to_label
+from detection.dataset import DataSet, read_dataset, read_image
 from detection.metrics import WORKING_CONFIDENCE, Sample, figures
-from outwatch.domain.errors import ConfigInvalid
+from detection.tiling import gsd_of
 from outwatch.domain.ports import Detector
-from outwatch.domain.types import Box, Frame, Image
+from outwatch.domain.types import Box, Frame, TelemetrySample
 
 AP_CONFIDENCE = 0.001
 """Threshold a detector is built with to measure AP, as Ultralytics validates: the whole curve counts."""
 HELD_S = 0.5
 """How long each labelled frame of the sample footage stays on the screen."""
 
+HIT_UAV_HFOV_DEG = 24.6
+"""Of its camera, a DJI XT2 with the 25 mm lens (640 pixels of 17 um), estimated from the size of people."""
 _FLIGHT = re.compile(r"[01]_(?P<altitude_m>\d+)_(?P<depression_deg>\d+)_\d+_\d+")
 """HIT-UAV file names: day or night, altitude, depression of the camera, weather, frame."""
 
 
-def judge_images(detector: Detector, data_dir: Path, *, split: str = "val") -> list[Sample]:
+def judge_images(
+    detector: Detector, data_dir: Path, *, split: str = "val", limit: int | None = None
+) -> list[Sample]:
     """Run a detector over a split of a data set in Ultralytics layout.
+
+    Args:
+        detector: the detector.
+        data_dir: a folder with ``data.yaml``, or such a file.
+        split: which part of the data set.
+        limit: judge so many images only, evenly spread over the split.
 
     Raises:
         ConfigInvalid: the folder is not such a data set.
     """
-    labels = _data_labels(data_dir)
-    paths = sorted((data_dir / "images" / split).glob("*.jpg"))
-    if not paths:
-        raise ConfigInvalid(f"{data_dir / 'images' / split} has no .jpg images: name a labelled data set")
+    return judge(detector, read_dataset(data_dir, split=split), limit=limit)
+
+
+def judge(detector: Detector, data: DataSet, *, limit: int | None = None) -> list[Sample]:
+    """Run a detector over images whose truth is known; see ``judge_images``."""
     samples = []
-    for path in paths:
-        image = _read_image(path)
-        truth_path = data_dir / "labels" / split / f"{path.stem}.txt"
-        truth = _read_truth(truth_path, labels=labels, image=image)
-        samples.append(Sample(path.name, detector.detect([image])[0], truth))
+    for path in spread(data.images, limit):
+        image = read_image(path)
+        gsd_m = named_gsd_m(path.name, width_px=image.shape[1])
+        samples.append(Sample(path.name, detector.detect([image])[0], data.truth(path, image), gsd_m))
     return samples
+
+
+def spread(paths: Sequence[Path], limit: int | None) -> Sequence[Path]:
+    """Return at most ``limit`` of the paths, evenly spread from first to last, always the same."""
+    if limit is None or limit >= len(paths):
+        return paths
+    return [paths[index] for index in np.linspace(0, len(paths) - 1, limit).round().astype(int)]
 
 
 def judge_footage(detector: Detector, frames: Iterable[Frame], truth: Mapping[str, Any]) -> list[Sample]:
@@ -123,40 +138,31 @@ def _by_condition(samples: Iterable[Sample], condition: str) -> dict[str, list[S
     """Group the samples whose names tell the condition, by its value in ascending order."""
     groups: dict[str, list[Sample]] = {}
     for sample in samples:
-        if flight := _FLIGHT.match(sample.name):
-            groups.setdefault(flight[condition], []).append(sample)
+        if flight := conditions(sample.name):
+            groups.setdefault(str(flight[condition]), []).append(sample)
     return dict(sorted(groups.items(), key=lambda item: int(item[0])))
 
 
-def _data_labels(data_dir: Path) -> list[str | None]:
-    path = data_dir / "data.yaml"
-    try:
-        names = yaml.safe_load(path.read_text(encoding="utf-8"))["names"]
-        pairs = sorted(names.items()) if isinstance(names, dict) else enumerate(names)
-        return [to_label(str(name)) for _, name in pairs]
-    except (OSError, yaml.YAMLError, KeyError, TypeError) as error:
-        raise ConfigInvalid(f"{path} is not a data set description with 'names' ({error})") from error
+def conditions(name: str) -> dict[str, int] | None:
+    """Return ``altitude_m`` and ``depression_deg`` as an image's name tells them, None where it does not."""
+    flight = _FLIGHT.match(name)
+    return {key: int(value) for key, value in flight.groupdict().items()} if flight else None
 
 
-def _read_image(path: Path) -> Image:
-    image = cv2.imread(str(path), cv2.IMREAD_COLOR)
-    if image is None:
-        raise ConfigInvalid(f"{path} is not a readable image: repair the data set")
-    return np.asarray(image, dtype=np.uint8)
-
-
-def _read_truth(path: Path, *, labels: Sequence[str | None], image: Image) -> list[Box]:
-    """Read lines of class, centre and size as shares of the image; no file means nothing is there."""
-    if not path.exists():
-        return []
-    height_px, width_px = image.shape[:2]
-    boxes = []
-    for line in path.read_text(encoding="utf-8").splitlines():
-        class_id, x, y, width, height = map(float, line.split())
-        if label := labels[int(class_id)]:
-            left, top = (x - width / 2) * width_px, (y - height / 2) * height_px
-            boxes.append(_true_box(label, left, top, width * width_px, height * height_px))
-    return boxes
+def named_gsd_m(name: str, *, width_px: int) -> float | None:
+    """Return the ground sample distance of a HIT-UAV image by its name, None where it tells none."""
+    flight = conditions(name)
+    if flight is None:
+        return None
+    pose = TelemetrySample(
+        offset_s=0.0,
+        at=None,
+        point=None,
+        height_agl_m=flight["altitude_m"],
+        pitch_deg=-flight["depression_deg"],
+        hfov_deg=HIT_UAV_HFOV_DEG,
+    )
+    return gsd_of(pose, camera=None, width_px=width_px)
 
 
 def _true_box(label: str, left: float, top: float, width: float, height: float) -> Box:

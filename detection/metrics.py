@@ -11,8 +11,10 @@ precision is made monotone and averaged over 101 recalls from 0 to 1. Ours keeps
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
@@ -28,6 +30,9 @@ WORKING_CONFIDENCE = 0.25
 """Where precision and recall are measured unless told otherwise: the default of the settings."""
 CURVE_CONFIDENCES = tuple(round(0.05 * step, 2) for step in range(1, 20))
 """Where a recall curve is measured."""
+GSD_BANDS_M = (0.05, 0.06, 0.075, 0.1, 0.15, 0.2, 0.3)
+"""Coarsest ground sample distance of each band of a recall curve: steps in which a thing's pixels change
+by a quarter to a half."""
 MIN_TRUTHS = 30
 """A recall over fewer true boxes is no measurement: its 95 % interval is wider than 0.35."""
 
@@ -39,6 +44,8 @@ class Sample:
     name: str
     found: Sequence[Box]
     truth: Sequence[Box]
+    gsd_m: float | None = None
+    """Ground sample distance at the image's middle; None where nobody knows it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +57,14 @@ class Matches:
     correct: npt.NDArray[np.bool_]
     """(n, 10): whether the box took a true one, at each of ``IOU_THRESHOLDS``."""
     truths: int
+    image: npt.NDArray[np.intp]
+    """(n,): index of the image in which each box was found."""
+    truths_of_image: npt.NDArray[np.intp]
+    """How many true boxes each image holds, by index."""
 
     def average_precision(self) -> Floats:
         """Return AP at each of ``IOU_THRESHOLDS``, (10,); NaN where there is nothing to find."""
-        if not self.truths:
-            return np.full(len(IOU_THRESHOLDS), np.nan)
-        hits = self.correct.cumsum(axis=0)
-        precision = hits / np.arange(1, len(hits) + 1)[:, None]
-        envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
-        grid = np.linspace(0, 1, 101)
-        return np.array(
-            [
-                np.append(envelope[:, i], 0.0)[np.searchsorted(hits[:, i] / self.truths, grid)].mean()
-                for i in range(len(IOU_THRESHOLDS))
-            ]
-        )
+        return _average_precision(self.correct, np.ones(len(self.correct)), self.truths)
 
     def precision(self, confidence: float) -> float:
         """Return the share of correct boxes above a confidence at IoU 0.5; NaN where there are none."""
@@ -76,20 +76,96 @@ class Matches:
         hits = self.correct[self.confidences > confidence, 0].sum()
         return float(hits / self.truths) if self.truths else float("nan")
 
+    def reweighted(self, times: npt.NDArray[np.intp], confidence: float) -> tuple[float, float, float, float]:
+        """Return AP50, AP50-95, precision and recall had each image come so often; NaN where unsaid.
 
-def match(samples: Iterable[Sample], label: str) -> Matches:
-    """Match the boxes of a label with the truth, image by image."""
+        Args:
+            times: how often each image is drawn, by index; a bootstrap draws with replacement.
+            confidence: working point of precision and recall.
+        """
+        weights = times[self.image].astype(np.float64)
+        truths = float(times @ self.truths_of_image)
+        drawn = weights > 0
+        ap = _average_precision(self.correct[drawn], weights[drawn], truths)
+        sure = self.confidences > confidence
+        hits, claimed = float(weights[sure] @ self.correct[sure, 0]), float(weights[sure].sum())
+        nan = float("nan")
+        return (
+            float(ap[0]),
+            float(ap.mean()),
+            hits / claimed if claimed else nan,
+            hits / truths if truths else nan,
+        )
+
+    def curve(self, points: int = 101) -> list[tuple[float, float]]:
+        """Return (recall, precision) at IoU 0.5 as confidence falls, at most so many points."""
+        if not self.truths or not len(self.correct):
+            return []
+        hits = self.correct[:, 0].cumsum()
+        kept = np.unique(np.linspace(0, len(hits) - 1, points).astype(np.intp))
+        return [(float(hits[i] / self.truths), float(hits[i] / (i + 1))) for i in kept]
+
+
+def match(
+    samples: Iterable[Sample], label: str, *, sizes_px: tuple[float, float] = (0.0, math.inf)
+) -> Matches:
+    """Match the boxes of a label with the truth, image by image.
+
+    Args:
+        samples: images with their boxes.
+        label: of the boxes that are compared.
+        sizes_px: judge only true boxes whose size, the square root of their area in pixels, is at least
+            the first and below the second. As COCO's tool does, found boxes that overlap a true box of
+            another size by 0.5, and those of another size that overlap none, count neither way.
+    """
     confidences: list[float] = []
     correct = [np.zeros((0, len(IOU_THRESHOLDS)), dtype=bool)]
-    truths = 0
-    for sample in samples:
+    images: list[int] = []
+    truths: list[int] = []
+    for index, sample in enumerate(samples):
         found = sorted((box for box in sample.found if box.label == label), key=lambda box: -box.confidence)
         truth = [box for box in sample.truth if box.label == label]
-        confidences += [box.confidence for box in found]
-        correct.append(_correct(iou_matrix(_corners(found), _corners(truth))))
-        truths += len(truth)
+        iou = iou_matrix(_corners(found), _corners(truth))
+        judged = _within(truth, sizes_px)
+        right = _correct(iou[:, judged])
+        ours = iou[:, judged].max(axis=1, initial=0.0) >= IOU_THRESHOLDS[0]
+        nobodys = iou.max(axis=1, initial=0.0) < IOU_THRESHOLDS[0]
+        kept = ours | (nobodys & _within(found, sizes_px))
+        confidences += [box.confidence for box, keep in zip(found, kept, strict=True) if keep]
+        correct.append(right[kept])
+        images += [index] * int(kept.sum())
+        truths.append(int(judged.sum()))
     order = np.argsort(-np.array(confidences), kind="stable")
-    return Matches(np.array(confidences)[order], np.concatenate(correct)[order], truths)
+    return Matches(
+        np.array(confidences)[order],
+        np.concatenate(correct)[order],
+        sum(truths),
+        np.array(images, dtype=np.intp)[order],
+        np.array(truths, dtype=np.intp),
+    )
+
+
+def _average_precision(correct: npt.NDArray[np.bool_], weights: Floats, truths: float) -> Floats:
+    """Return AP at each threshold, (10,), where each box (n,) counts ``weights`` times."""
+    if not truths:
+        return np.full(len(IOU_THRESHOLDS), np.nan)
+    hits = (correct * weights[:, None]).cumsum(axis=0)
+    precision = hits / weights.cumsum()[:, None]
+    envelope = np.maximum.accumulate(precision[::-1], axis=0)[::-1]
+    grid = np.linspace(0, 1, 101)
+    return np.array(
+        [
+            np.append(envelope[:, i], 0.0)[np.searchsorted(hits[:, i] / truths, grid)].mean()
+            for i in range(len(IOU_THRESHOLDS))
+        ]
+    )
+
+
+def _within(boxes: Sequence[Box], sizes_px: tuple[float, float]) -> npt.NDArray[np.bool_]:
+    """Return which boxes are at least the first size and below the second, (n,)."""
+    corners = _corners(boxes)
+    sizes = np.sqrt(np.prod(corners[:, 2:] - corners[:, :2], axis=1))
+    return (sizes >= sizes_px[0]) & (sizes < sizes_px[1])
 
 
 def _corners(boxes: Sequence[Box]) -> Floats:
@@ -153,13 +229,27 @@ def _mean(values: Sequence[float]) -> float | None:
 
 
 def recall_curve(samples: Sequence[Sample], *, labels: Sequence[str]) -> RecallCurve:
-    """Return the recall at ``CURVE_CONFIDENCES`` of each label that occurs ``MIN_TRUTHS`` times."""
-    matches = {label: match(samples, label) for label in labels}
+    """Return the recall at ``CURVE_CONFIDENCES`` of each label that occurs ``MIN_TRUTHS`` times.
+
+    The same again for each band of ground sample distance that samples with a known one fall into,
+    as far as it holds so many of a label.
+    """
+    banded = [
+        (coarsest, [sample for sample in samples if sample.gsd_m and finest < sample.gsd_m <= coarsest])
+        for finest, coarsest in pairwise((0.0, *GSD_BANDS_M))
+    ]
+    bands = ((coarsest, _recalls(band, labels)) for coarsest, band in banded)
     return RecallCurve(
         CURVE_CONFIDENCES,
-        {
-            label: tuple(round(one.recall(confidence), 4) for confidence in CURVE_CONFIDENCES)
-            for label, one in matches.items()
-            if one.truths >= MIN_TRUTHS
-        },
+        _recalls(samples, labels),
+        tuple((coarsest, recalls) for coarsest, recalls in bands if recalls),
     )
+
+
+def _recalls(samples: Sequence[Sample], labels: Sequence[str]) -> dict[str, tuple[float, ...]]:
+    matches = {label: match(samples, label) for label in labels}
+    return {
+        label: tuple(round(one.recall(confidence), 4) for confidence in CURVE_CONFIDENCES)
+        for label, one in matches.items()
+        if one.truths >= MIN_TRUTHS
+    }
