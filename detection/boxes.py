@@ -7,7 +7,7 @@ Belongs here: letterboxing, non-maximum suppression, overlap. Not here: running 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import cv2
@@ -26,6 +26,12 @@ NMS_IOU = 0.5
 thermal training flights 6 overlap another of their label by more, all of them bicycles; at
 Ultralytics' default of 0.7 each gathering would count some people twice (precision for people 0.77
 instead of 0.84 there, at the same recall)."""
+EDGE_PX = 3.0
+"""A box that ends so close to a tile's edge is cut by it: what the regression of a box's side is off by."""
+COVERED = 0.5
+"""Share of a cut box from which a whole one covers it: the same thing, seen in full by a neighbour."""
+LAPPED = 0.3
+"""Share of the smaller of two pieces from which they are one thing: it runs on through both tiles."""
 PAD_GREY = 114
 """Value of the letterbox's bars, the one the models were trained with (Ultralytics LetterBox)."""
 
@@ -157,25 +163,88 @@ def select_boxes(
     return [Box(LABELS[label_ids[i]], float(confidences[i]), tuple(boxes[i].tolist())) for i in kept]
 
 
-def join_tiles(by_tile: Sequence[Sequence[Box]]) -> list[Box]:
-    """Return the boxes that several tiles of one frame saw, one for each thing, most confident first.
+def join_tiles(
+    by_tile: Sequence[Sequence[Box]], tiles_xyxy_px: Floats, *, image_size_px: tuple[int, int]
+) -> list[Box]:
+    """Return the boxes that overlapping tiles of one frame saw, one for each thing, most confident first.
+
+    Boxes that a tile's edge cuts give way to a whole one from a neighbour; pieces that no tile saw whole
+    are put together. Whole boxes of one thing are told by suppression, as within a tile. Why not one rule
+    for all: docs/adr/2026-11-22-tiles-are-joined-at-their-edges.md.
 
     Args:
         by_tile: the boxes of each tile, in pixels of the frame.
+        tiles_xyxy_px: (n, 4) the tiles in pixels of the frame.
+        image_size_px: width and height of the frame.
     """
     boxes = [box for seen in by_tile for box in seen]
-    corners = np.array([box.box_xyxy_px for box in boxes], dtype=np.float64).reshape(-1, 4)
+    if not boxes:
+        return []
+    corners: Floats = np.array([box.box_xyxy_px for box in boxes])
     confidences = np.array([box.confidence for box in boxes])
-    groups = np.array([LABELS.index(group_of(box.label)) for box in boxes], dtype=np.int64)
-    return [boxes[index] for index in suppress(corners, confidences, groups)]
+    group_ids = np.array([LABELS.index(group_of(box.label)) for box in boxes], dtype=np.int64)
+    edges = np.repeat(np.asarray(tiles_xyxy_px, float), [len(seen) for seen in by_tile], axis=0)
+    is_cut = _cut(corners, edges, image_size_px=image_size_px)
+    whole, pieces = np.flatnonzero(~is_cut), np.flatnonzero(is_cut)
+    whole = whole[suppress(corners[whole], confidences[whole], group_ids[whole])]
+    covered = np.where(
+        group_ids[pieces, None] == group_ids[whole], share_inside(corners[pieces], corners[whole]), 0.0
+    )
+    pieces = pieces[covered.max(axis=1, initial=0.0) < COVERED]
+    kept = [*whole.tolist(), *_unite(corners, confidences, group_ids, pieces)]
+    return [
+        replace(boxes[index], box_xyxy_px=tuple(corners[index].tolist()))
+        for index in (kept[at] for at in suppress(corners[kept], confidences[kept], group_ids[kept]))
+    ]
+
+
+def _cut(corners: Floats, edges: Floats, *, image_size_px: tuple[int, int]) -> npt.NDArray[np.bool_]:
+    """Return which boxes (n, 4) end at an edge of their tile (n, 4) that is not the frame's, (n,)."""
+    inner = edges != np.array([0, 0, *image_size_px])
+    return np.asarray(((np.abs(corners - edges) <= EDGE_PX) & inner).any(axis=1))
+
+
+def _unite(
+    corners: Floats, confidences: Floats, group_ids: npt.NDArray[np.int64], pieces: npt.NDArray[np.intp]
+) -> list[int]:
+    """Grow the surest pieces in ``corners`` over those of their group that lap over them; return them."""
+    left = sorted(pieces.tolist(), key=lambda index: -confidences[index])
+    united = []
+    while left:
+        first, *rest = left
+        lap = np.maximum(
+            share_inside(corners[[first]], corners[rest])[0],
+            share_inside(corners[rest], corners[[first]])[:, 0],
+        )
+        same = [
+            index
+            for index, share in zip(rest, lap, strict=True)
+            if share >= LAPPED and group_ids[index] == group_ids[first]
+        ]
+        whole = corners[[first, *same]]
+        corners[first] = [*whole[:, :2].min(axis=0), *whole[:, 2:].max(axis=0)]
+        united.append(first)
+        left = [index for index in rest if index not in same]
+    return united
+
+
+def share_inside(first_xyxy: Floats, second_xyxy: Floats) -> npt.NDArray[np.float64]:
+    """Return which share of each first box lies in each second one, (n, 4) and (m, 4) giving (n, m)."""
+    area = np.prod(first_xyxy[:, 2:] - first_xyxy[:, :2], axis=1, dtype=np.float64)
+    return _intersections(first_xyxy, second_xyxy) / area[:, None]
 
 
 def iou_matrix(first_xyxy: Floats, second_xyxy: Floats) -> npt.NDArray[np.float64]:
     """Return intersection over union of every pair of boxes, (n, 4) and (m, 4) giving (n, m)."""
-    top_left = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
-    bottom_right = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])
-    intersection = np.prod(np.clip(bottom_right - top_left, 0, None), axis=2, dtype=np.float64)
+    intersection = _intersections(first_xyxy, second_xyxy)
     first_area = np.prod(first_xyxy[:, 2:] - first_xyxy[:, :2], axis=1, dtype=np.float64)
     second_area = np.prod(second_xyxy[:, 2:] - second_xyxy[:, :2], axis=1, dtype=np.float64)
     union = first_area[:, None] + second_area[None, :] - intersection
     return np.asarray(np.divide(intersection, union, out=np.zeros_like(intersection), where=union > 0))
+
+
+def _intersections(first_xyxy: Floats, second_xyxy: Floats) -> npt.NDArray[np.float64]:
+    """Return the area that each pair of boxes has in common, (n, 4) and (m, 4) giving (n, m)."""
+    top_left = np.maximum(first_xyxy[:, None, :2], second_xyxy[None, :, :2])
+    bottom_right = np.minimum(first_xyxy[:, None, 2:], second_xyxy[None, :, 2:])
+    return np.asarray(np.prod(np.clip(bottom_right - top_left, 0, None), axis=2, dtype=np.float64))
