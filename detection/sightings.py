@@ -1,7 +1,10 @@
 """What single looks show near an outpost, and which sightings belong to one happening.
 
 Belongs here: places around an outpost, the odds of being near it, and the chaining of sightings
-over time. Not here: what is counted and what is an event (``detection/rules.py``).
+over time. Not here: what is counted and what is an event (``detection/rules``).
+
+Looks come irregularly: about one a second where nothing was found, several where something was. So each
+look weighs by the time that it stands for, not by being one.
 
 Everything in a frame shares the error of that frame's pose, and frames share most of it too, so
 errors do not average out: wherever several fixes stand for one place, the most central of them is
@@ -13,7 +16,7 @@ from __future__ import annotations
 import math
 from bisect import bisect_left, bisect_right
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
@@ -28,6 +31,9 @@ FloatArray = npt.NDArray[np.float64]
 
 MIN_LOOKS = 3
 """Looks that must agree: a false detection rarely comes three times at one place."""
+LOOK_REACH_S = 1.0
+"""A look stands for the time to half way to its neighbours, at most this either side: keyframes are looked at
+once in one or two seconds, and of a longer pause nobody knows."""
 CERTAIN_RADII = 3.0
 """A 0.9 radius is 2.1 sigma of the worst axis: three of them, 6.4 sigma, are beyond doubt."""
 
@@ -61,6 +67,7 @@ class Watch:
         self._local = self._frame.project(outpost.geometry)
         located = [look for look in looks if look.footprint is not None]
         self._times = [look.at for look in located]
+        self._blind = [frozenset(look.blind_to) for look in located]
         self._footprints = np.array([look.footprint for look in located], dtype=object)
 
     def places_m(self, fixes: Sequence[GroundFix]) -> FloatArray:
@@ -100,35 +107,88 @@ class Watch:
         east_m, north_m = places_m[index].tolist()
         return Sighting(tuple(members), members[index].fix, (east_m, north_m))
 
-    def presence(self, sightings: Sequence[Sighting], *, start: datetime, end: datetime) -> float:
-        """Return the share of the looks at their place, from start to end, that show them."""
-        seen, looked = self._seen_and_looked(sightings)
-        return _count(seen, start, end) / _count(looked, start, end)
+    def distances_m(self, places_m: FloatArray) -> FloatArray:
+        """Return how far places around the outpost, shape (n, 2), are from it in metres, shape (n,)."""
+        distances_m: FloatArray = shapely.distance(shapely.points(places_m), self._local)
+        return distances_m
 
-    def looked(self, run: Sequence[Sighting]) -> list[datetime]:
-        """Return the times of the looks that cover a run's place, from its start to its end."""
+    def covering(self, place: GeoPoint, *, radius_m: float) -> set[datetime]:
+        """Return the times of the looks whose view holds a place and, as far as 8 points tell, a circle."""
+        east_m, north_m = self._frame.to_local(place.lat_deg, place.lon_deg)
+        turns = np.linspace(0, 2 * math.pi, 8, endpoint=False)
+        lats, lons = self._frame.to_geo(east_m + radius_m * np.sin(turns), north_m + radius_m * np.cos(turns))
+        held = np.ones(len(self._times), bool)
+        for lat_deg, lon_deg in zip(lats.tolist(), lons.tolist(), strict=True):
+            held &= shapely.contains_xy(self._footprints, lon_deg, lat_deg)
+        return {at for at, inside in zip(self._times, held.tolist(), strict=True) if inside}
+
+    def presence(self, sightings: Sequence[Sighting], *, start: datetime, end: datetime) -> float:
+        """Return the share of the time looked at their place, from start to end, that shows them."""
+        seen, looked = self._seen_and_looked(sightings)
+        return _Clock(looked, only=seen).between(start, end) / _Clock(looked).between(start, end)
+
+    def looked(self, run: Sequence[Sighting]) -> dict[datetime, float]:
+        """Return the looks that cover a run's place, from its start to its end, in seconds each."""
         seen, looked = self._seen_and_looked(run)
-        return looked[bisect_left(looked, seen[0]) : bisect_right(looked, seen[-1])]
+        during = looked[bisect_left(looked, min(seen)) : bisect_right(looked, max(seen))]
+        return dict(zip(during, weights_s(during), strict=True))
 
     def lasts(self, run: Sequence[Sighting], *, min_duration: timedelta, min_presence: float) -> bool:
         """Return whether a run has a part of the least duration that is dense enough."""
         seen, looked = self._seen_and_looked(run)
+        shown, all_told, last = _Clock(looked, only=seen), _Clock(looked), max(seen)
         return any(
-            _count(seen, start, start + min_duration)
-            >= min_presence * _count(looked, start, start + min_duration)
-            for start in seen
-            if start + min_duration <= seen[-1]
+            shown.between(start, start + min_duration)
+            >= min_presence * all_told.between(start, start + min_duration)
+            for start in sorted(seen)
+            if start + min_duration <= last
         )
 
-    def _seen_and_looked(self, sightings: Sequence[Sighting]) -> tuple[list[datetime], list[datetime]]:
-        """Return the times of the looks that show the sightings, and of all that cover their place."""
+    def _seen_and_looked(self, sightings: Sequence[Sighting]) -> tuple[set[datetime], list[datetime]]:
+        """Return the times of the looks that show the sightings, and of all that cover their place in order.
+
+        A look that is blind to all that the sightings show did not look for it.
+        """
         place = place_of(most_central(sightings).fix)
+        labels = {member.label for sighting in sightings for member in sighting.members}
         seen = {sighting.at for sighting in sightings}
         if not self._times:
-            return sorted(seen), sorted(seen)
+            return seen, sorted(seen)
         covered = shapely.contains_xy(self._footprints, place.lon_deg, place.lat_deg)
-        looked = {at for at, inside in zip(self._times, covered.tolist(), strict=True) if inside}
-        return sorted(seen), sorted(seen | looked)
+        looked = {
+            at
+            for at, inside, blind in zip(self._times, covered.tolist(), self._blind, strict=True)
+            if inside and not labels <= blind
+        }
+        return seen, sorted(seen | looked)
+
+
+class _Clock:
+    """How much time looks stand for, of all or of some of them."""
+
+    def __init__(self, looked: Sequence[datetime], *, only: Iterable[datetime] | None = None) -> None:
+        weights = dict(zip(looked, weights_s(looked), strict=True))
+        self._times = list(looked) if only is None else sorted(only)
+        self._until_s = np.concatenate([[0.0], np.cumsum([weights[at] for at in self._times])])
+
+    def between(self, start: datetime, end: datetime) -> float:
+        """Return the seconds that the looks from start to end, themselves included, stand for."""
+        first, after = bisect_left(self._times, start), bisect_right(self._times, end)
+        return float(self._until_s[after] - self._until_s[first])
+
+
+def weights_s(times: Sequence[datetime]) -> list[float]:
+    """Return how many seconds each look stands for: half way to its neighbours (``LOOK_REACH_S``).
+
+    The first and the last look stand for as much on their open side as on the other.
+    """
+    if len(times) < 2:  # noqa: PLR2004  with one look there is no interval
+        return [LOOK_REACH_S] * len(times)
+    gaps_s = np.diff([at.timestamp() for at in times])
+    halves_s = np.minimum(gaps_s / 2, LOOK_REACH_S)
+    both_s = np.concatenate([halves_s[:1], halves_s]) + np.concatenate([halves_s, halves_s[-1:]])
+    weights: list[float] = np.maximum(both_s, 1e-6).tolist()
+    return weights
 
 
 def link(
@@ -143,17 +203,20 @@ def link(
         speed_m_s: how much farther for every second between them.
     """
     chains: list[list[Sighting]] = []
+    live: list[list[Sighting]] = []
     for sighting in sightings:
-        candidates = [
-            (math.dist(chain[-1].place_m, sighting.place_m), index)
-            for index, chain in enumerate(chains)
-            if (age := sighting.at - chain[-1].at) <= gap
-            and math.dist(chain[-1].place_m, sighting.place_m) <= reach_m + speed_m_s * age.total_seconds()
+        live = [chain for chain in live if sighting.at - chain[-1].at <= gap]
+        away_m = [(math.dist(chain[-1].place_m, sighting.place_m), index) for index, chain in enumerate(live)]
+        within = [
+            (distance_m, index)
+            for distance_m, index in away_m
+            if distance_m <= reach_m + speed_m_s * (sighting.at - live[index][-1].at).total_seconds()
         ]
-        if candidates:
-            chains[min(candidates)[1]].append(sighting)
+        if within:
+            live[min(within)[1]].append(sighting)
         else:
-            chains.append([sighting])
+            live.append([sighting])
+            chains.append(live[-1])
     return chains
 
 
@@ -216,7 +279,3 @@ def place_of(fix: GroundFix) -> GeoPoint:
 def _medoid(places_m: FloatArray) -> int:
     """Return the row, of shape (n, 2), that is nearest to the median of each column."""
     return int(np.hypot(*(places_m - np.median(places_m, axis=0)).T).argmin())
-
-
-def _count(times: Sequence[datetime], start: datetime, end: datetime) -> int:
-    return bisect_right(times, end) - bisect_left(times, start)

@@ -36,6 +36,7 @@ from pydantic_settings import (
 )
 
 from outwatch.domain.errors import ConfigInvalid
+from outwatch.domain.types import OutpostKind
 
 _PREFIX = "OUTWATCH_"
 _NO_SETTINGS = ("OUTWATCH_TEST_", "OUTWATCH_CRASH_ROUNDS", "OUTWATCH_GROUND_CASES")
@@ -141,6 +142,45 @@ class RuleSettings(_Group):
     """... if they are also closer in space; about twice the fix error from 100 m height."""
     min_p_inside: float = Field(default=0.3, ge=0, le=1)
     """Probability that the place lies inside the watch radius, below which there is no event."""
+    stopped_min_duration: timedelta = timedelta(seconds=30)
+    """A vehicle stands for so long before it has stopped: longer than one gives way, or lets somebody out."""
+    stopped_min_move_m: float = Field(default=20.0, gt=0)
+    """It was seen to drive so far before: four car lengths, beyond what boxes and pose jitter make up."""
+    approach_min_closing_m: float = Field(default=40.0, gt=0)
+    """Comes nearer by at least so much, and by twice its error more where nothing around it stands still."""
+    approach_min_speed_m_s: float = Field(default=1.0, gt=0)
+    """... and so fast: a slow walk."""
+    approach_min_duration: timedelta = timedelta(seconds=8)
+    """... and for so long: a turn into a side road takes less."""
+    approach_within_m: float = Field(default=150.0, gt=0)
+    """... and to within this of the outpost; who stays farther off drives by."""
+    convoy_min_vehicles: int = Field(default=3, ge=2)
+    convoy_max_spacing_m: float = Field(default=60.0, gt=0)
+    """Between neighbours; columns close up to 50 m on open roads (US Army FM 4-01.011, close column)."""
+    convoy_min_move_m: float = Field(default=40.0, gt=0)
+    """Each drives so far in file."""
+    convoy_min_duration: timedelta = timedelta(seconds=8)
+    """... for so long."""
+    loitering_min_duration: timedelta = timedelta(minutes=2)
+    """Twice what the PETS 2007 benchmark calls loitering: at an outpost visitors wait."""
+    loitering_radius_m: float = Field(default=15.0, gt=0)
+    """Dwells within this of where it began; a leg to or fro is longer."""
+    loitering_min_passes: int = Field(default=3, ge=2)
+    """Legs to and fro: there and back is an errand, a third is not."""
+    loitering_beyond_m: float = Field(default=30.0, ge=0)
+    """Who stands nearer to the outpost itself belongs to it: its guards, its visitors."""
+    trend_min_change: int = Field(default=5, ge=1)
+    """A gathering grows or disperses by at least so many people, beyond the noise of counting."""
+    trend_min_duration: timedelta = timedelta(seconds=30)
+    """... over so long."""
+    night_kinds: tuple[OutpostKind, ...] = (OutpostKind.SCHOOL, OutpostKind.GOVERNMENT_BUILDING)
+    """Places that are closed at night; the others are manned."""
+    night_radius_m: float = Field(default=100.0, gt=0)
+    """Activity at night counts this close to them, where the watch radius is not smaller still."""
+    night_min_duration: timedelta = timedelta(seconds=20)
+    """... for so long: who walks past at 1.3 m/s within 13 m of a corner takes less."""
+    night_sun_below_deg: float = Field(default=-6.0, ge=-18, le=0)
+    """Elevation of the sun below which it is night: the end of civil twilight."""
 
 
 class AlertSettings(_Group):
@@ -166,6 +206,41 @@ class AlertSettings(_Group):
     retry_base: timedelta = timedelta(minutes=1)
     """First wait after a failed delivery; it doubles each time up to ``retry_cap``."""
     retry_cap: timedelta = timedelta(hours=1)
+
+
+class IncidentSettings(_Group):
+    """When events are one happening, and when a thing that always stands there is offered for the baseline.
+
+    Extents and reach are radii that hold a thing's true place around where it was seen, with probability 0.9.
+    """
+
+    max_gap: timedelta = timedelta(minutes=15)
+    """What is seen again at its place within this is the same happening: a change of batteries takes 10."""
+    longest: timedelta = timedelta(hours=6)
+    """A happening that is seen for longer is cut; as long as an alert stands (``alerts.longest``)."""
+    clock_doubt_at_most: timedelta = timedelta(minutes=10)
+    """More doubt in a clock than this does not widen times: what may be off by hours would join anything."""
+    furthest_m: float = Field(default=250.0, gt=0)
+    """Nothing further apart is one happening, however uncertain its place: the widest watch radius in use."""
+    people_extent_m: float = Field(default=15.0, gt=0)
+    """Of a crowd each flight sees another part: half of a group of 50 at three metres from one another."""
+    vehicle_extent_m: float = Field(default=10.0, gt=0)
+    """Two parked cars with the road between them."""
+    moving_extent_m: float = Field(default=60.0, gt=0)
+    """What drives by at 15 m/s is somewhere else in each of four seconds."""
+    sensor_reach_m: float = Field(default=50.0, gt=0)
+    """A seismic sensor feels steps at 50 m; infrared sees people at 12 to 30 m."""
+    baseline_min_flights: int = Field(default=3, ge=2)
+    baseline_min_days: int = Field(default=2, ge=1)
+    """A car that is there on three flights of one evening is a visitor."""
+    baseline_lookback: timedelta = timedelta(days=30)
+
+    @field_validator("max_gap", "longest", "clock_doubt_at_most", "baseline_lookback")
+    @classmethod
+    def _positive(cls, value: timedelta) -> timedelta:
+        if value <= timedelta(0):
+            raise ValueError(f"must be longer than nothing, found {value}")
+        return value
 
 
 class UploadSettings(_Group):
@@ -478,6 +553,8 @@ class Settings(BaseSettings):
     store_url: str = ""
     database_url: SecretStr = SecretStr("")
     outposts: Path | None = None
+    expected: Path | None = None
+    """What is usual at the places by hour, and what is their own: a TOML or JSON file (docs/rules.md)."""
     samples: Path | None = None
     lease: timedelta = timedelta(minutes=10)
     """How long a worker owns a piece of work without renewing; it renews three times in that."""
@@ -486,6 +563,7 @@ class Settings(BaseSettings):
     detection: DetectionSettings = DetectionSettings()
     ground: GroundSettings = GroundSettings()
     rules: RuleSettings = RuleSettings()
+    incidents: IncidentSettings = IncidentSettings()
     alerts: AlertSettings = AlertSettings()
     pull: PullSettings = PullSettings()
     sensors: SensorSettings = SensorSettings()

@@ -7,9 +7,15 @@ evidence is made of (``evidence.py``).
 from __future__ import annotations
 
 import json
+import tomllib
+from collections.abc import Mapping, Sequence
 from datetime import datetime
+from pathlib import Path
+from typing import Any
 
 from detection.rules import RULE_VERSION, find_events
+from outwatch.domain.errors import ConfigInvalid
+from outwatch.domain.expected import BaselinePlace, Expected, parse_expected
 from outwatch.domain.types import EventKind, Outcome, Recall
 from outwatch.pipeline.detection import unwatched
 from outwatch.pipeline.evidence import with_evidence
@@ -19,8 +25,14 @@ from outwatch.pipeline.work import Done, Job, perform
 from storage import keys, schemas
 
 
-def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
-    """Ask the rules of a clip's detections; write evidence first, then the events."""
+def publish_events(pipeline: Pipeline, clip_id: str, *, baseline: Sequence[BaselinePlace] = ()) -> Outcome:
+    """Ask the rules of a clip's detections; write evidence first, then the events.
+
+    Args:
+        pipeline: the ports.
+        clip_id: the clip.
+        baseline: what a person confirmed to stand there on every flight.
+    """
 
     def work(job: Job) -> Done:
         clip = pipeline.ledger.require_clip(clip_id)
@@ -37,8 +49,11 @@ def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
             looks=looks,
             outposts=pipeline.outposts,
             thresholds=pipeline.thresholds,
-            recall=Recall(**json.loads(table.schema.metadata[b"outwatch.recall"])).overall,
+            recall=recall_from(json.loads(table.schema.metadata[b"outwatch.recall"])),
             make_id=make_id,
+            expected=load_expected(pipeline),
+            baseline=baseline,
+            clock_uncertainty_s=clip.clock_uncertainty_s,
         )
         before = standing_events(pipeline, clip)
         job.confirm(clip)
@@ -57,6 +72,35 @@ def publish_events(pipeline: Pipeline, clip_id: str) -> Outcome:
         outcome = Outcome(
             "publish_events", clip_id, (*evidence, key), {"events": len(events)}, notes=unwatched(pipeline)
         )
-        return Done(outcome, (("send_alerts", clip_id),))
+        return Done(outcome, (("join_incidents", clip_id),))
 
     return perform(pipeline, "publish_events", clip_id, work)
+
+
+def load_expected(pipeline: Pipeline) -> Expected:
+    """Return what is expected at the places, in the zone of local times; nothing where no file is set.
+
+    Raises:
+        ConfigInvalid: the file cannot be read, or an entry of it is wrong.
+    """
+    path = pipeline.settings.expected
+    if path is None:
+        return Expected(pipeline.zone)
+    try:
+        text = path.expanduser().read_text(encoding="utf-8")
+        data = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+    except (OSError, ValueError) as error:
+        raise ConfigInvalid(f"expected file {path} cannot be read as {_form(path)}: {error}") from error
+    places = [outpost.id for outpost in pipeline.outposts]
+    return parse_expected(data, source=str(path), zone=pipeline.zone, outposts=places)
+
+
+def _form(path: Path) -> str:
+    return "JSON" if path.suffix.lower() == ".json" else "TOML"
+
+
+def recall_from(data: Mapping[str, Any]) -> Recall:
+    """Return the recall that a detections file carries; older files hold one plain share by label."""
+    if "overall" not in data:
+        return Recall(overall=data)
+    return Recall(data["overall"], tuple((gsd_m, by_label) for gsd_m, by_label in data.get("bands", ())))

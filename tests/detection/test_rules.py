@@ -31,6 +31,7 @@ from outwatch.domain.types import (
     Modality,
     Outpost,
     OutpostKind,
+    Recall,
     TelemetrySample,
 )
 from outwatch.settings import RuleSettings
@@ -120,7 +121,7 @@ def events(
         looks=looks(count) if covered is None else covered,
         outposts=outposts,
         thresholds=thresholds,
-        recall=PERFECT if recall is None else recall,
+        recall=Recall(PERFECT if recall is None else recall),
         make_id=make_id,
     )
 
@@ -362,7 +363,8 @@ def test_a_fast_vehicle_counts_from_its_first_look() -> None:
     for look in range(5):
         driving = seen(look, -20 + 6.0 * look, 30.0, label="other_vehicle" if look % 2 else "car")
         left = 100 + 60.0 * look
-        (number,) = tracker.update(blank, [Box(driving.label, 0.8, (left, 200, left + 40, 220))])
+        box = Box(driving.label, 0.8, (left, 200, left + 40, 220))
+        (number,) = tracker.update(blank, [box], offset_s=look / 2)
         by_look.append([replace(driving, track_id=number)])
     as_told = [detection for detections in by_look for detection in detections]
     whole = with_first_boxes(by_look, tracker.first_boxes)
