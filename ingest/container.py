@@ -1,7 +1,11 @@
-"""Open an untrusted video file with PyAV and decode all of it that can be decoded.
+"""Open an untrusted video file with PyAV and decode all of it that can be decoded, or what is asked for.
 
 Belongs here: what is allowed in, and the one way to decode, so that a frame's index is the same
-whoever asks. Not here: what is done with the frames (``decoder.py``). Only the confined child runs this.
+whoever asks. Not here: how packets become frames (``timeline.py``) and what is done with the frames
+(``decoder.py``). Only the confined child runs this.
+
+Few frames are picked by reading all packets and decoding only those that these frames need: reading costs
+a hundredth of decoding, and a seek lands where a container's index, which may lie, says.
 
 What damage is noticed depends on the codec, as FFmpeg conceals it. Measured on flipped bits that
 changed the picture (60 a codec, FFmpeg 8.1): H.264 marks a frame in 95 % of cases, MPEG-4 Part 2 in
@@ -11,16 +15,20 @@ changed the picture (60 a codec, FFmpeg 8.1): H.264 marks a frame in 95 % of cas
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from dataclasses import dataclass, field
 from fractions import Fraction
+from itertools import islice, pairwise
 from typing import IO, Any
 
 import av
+import numpy as np
+import numpy.typing as npt
 from av.stream import Disposition
 
 from ingest.confinement import MAX_KLV_BYTES, MAX_KLV_PACKETS, Limits, RefusedError
 from ingest.still import PHOTO_CODECS, PHOTO_FORMATS, decode_still, photo_format
+from ingest.timeline import MAX_FRAMES, Packet, PacketTable
 from outwatch.domain.misb import UAS_KEY
 
 FORMATS = "mov,mp4,m4a,3gp,3g2,mj2,matroska,webm,avi,mpegts,mpeg"
@@ -83,6 +91,7 @@ class Decoded:
     """One frame as it left the decoder, in order of display."""
 
     index: int
+    """Its place among the frames that the file holds, or among those decoded where that cannot be told."""
     offset_s: float
     is_corrupt: bool
     frame: av.VideoFrame
@@ -144,6 +153,28 @@ def open_video(
     return container, stream
 
 
+def read_packets(
+    container: av.container.InputContainer, stream: av.VideoStream, *, beat: Callable[[], None]
+) -> PacketTable:
+    """Read a file's packets to its end without decoding any; the container is used up.
+
+    Raises:
+        ValueError: they do not tell which frame each is; the message says why.
+    """
+    found: list[Packet] = []
+    packets = container.demux(stream)
+    while (packet := _next_packet(packets, tally=Tally())) is not None:
+        beat()
+        if packet.size == 0:
+            continue
+        found.append(Packet(packet.pts, packet.is_keyframe, packet.is_discard, packet.is_corrupt))
+        if len(found) > MAX_FRAMES:
+            raise ValueError(f"more than {MAX_FRAMES} frames")
+    if stream.time_base is None:
+        raise ValueError("the container states no clock")
+    return PacketTable(found, time_base=stream.time_base)
+
+
 def decode(
     container: av.container.InputContainer,
     stream: av.VideoStream,
@@ -151,28 +182,53 @@ def decode(
     tally: Tally,
     limits: Limits,
     beat: Callable[[], None],
+    table: PacketTable | None = None,
+    wanted: Collection[int] | None = None,
+    to_end: bool = True,
 ) -> Iterator[Decoded]:
-    """Yield every frame that can be decoded, in order; what cannot be is counted in ``tally``."""
+    """Yield every frame that can be decoded, in order; what cannot be is counted in ``tally``.
+
+    Args:
+        container: the opened file.
+        stream: its pictures.
+        tally: what is come upon is counted here.
+        limits: what the file may cost.
+        beat: called often.
+        table: the file's packets, where they tell the order of display.
+        wanted: with a table, the indices of the only frames to yield; damage between them goes unnoticed.
+        to_end: read the text and metadata behind the last wanted frame too.
+    """
     if is_photo(container):
         beat()
         yield from _decode_photo(container, stream, tally=tally, limits=limits)
         return
+    needed = None if table is None or wanted is None else table.needed(wanted)
+    listed = None if needed is None or wanted is None else frozenset(wanted)
     first: Fraction | None = None
+    if table is not None:
+        first = table.first_pts * table.time_base
+        tally.first_s = float(first)
     interval_s = 1 / rate_hz(stream)
-    for frame in _frames(container, stream, tally=tally, limits=limits, beat=beat):
+    index = -1
+    for frame in _frames(
+        container, stream, tally=tally, limits=limits, beat=beat, needed=needed, to_end=to_end
+    ):
         _check_size(frame.width, frame.height, max_pixels=limits.max_pixels)
         at = None if frame.pts is None or stream.time_base is None else frame.pts * stream.time_base
-        if tally.frames_read == 0:
+        index = index + 1 if table is None or frame.pts is None else max(index + 1, table.index_of(frame.pts))
+        if listed is not None and index not in listed:
+            continue
+        if tally.frames_read == 0 and table is None:
             first = at
             tally.first_s = float(at or 0)
             offset_s = 0.0
         else:
-            offset_s = _offset_s(at, first, tally=tally, interval_s=interval_s)
+            offset_s = _offset_s(at, first, tally=tally, interval_s=interval_s, skipping=listed is not None)
         corrupt = bool(frame.is_corrupt) or (frame.width, frame.height) != (stream.width, stream.height)
         tally.frames_read += 1
         tally.marked += corrupt
         tally.last_offset_s = offset_s
-        yield Decoded(tally.frames_read - 1, offset_s, corrupt, frame)
+        yield Decoded(index, offset_s, corrupt, frame)
 
 
 def is_photo(container: av.container.InputContainer) -> bool:
@@ -207,40 +263,69 @@ def _frames(
     tally: Tally,
     limits: Limits,
     beat: Callable[[], None],
+    needed: npt.NDArray[np.bool_] | None,
+    to_end: bool,
 ) -> Iterator[av.VideoFrame]:
+    """Yield what the decoder makes of the packets, of the needed ones only where these are told."""
     context = stream.codec_context
     context.thread_type = "AUTO"
-    context.thread_count = min(len(os.sched_getaffinity(0)), MAX_THREADS)
+    context.thread_count = 1 if _apart(needed) else min(len(os.sched_getaffinity(0)), MAX_THREADS)
     context.options = {
         "max_pixels": str(limits.max_pixels),
         "err_detect": ERROR_DETECTION.get(context.name, "crccheck+bitstream+buffer"),
     }
+    last = -1 if needed is None else int(np.flatnonzero(needed).max(initial=-1))
+    position, holding = -1, False
+    for packet in _packets(container, stream, tally=tally, beat=beat):
+        position += 1
+        if needed is None or (position < len(needed) and needed[position]):
+            tally.discarded += packet.is_discard
+            holding = True
+            yield from _decoded(context, packet, tally=tally)
+            continue
+        if holding:  # what follows is none of its business
+            yield from _drained(context, tally=tally)
+            context.flush_buffers()
+            holding = False
+        if position >= last and not to_end:
+            return
+    if holding:
+        yield from _drained(context, tally=tally)
+
+
+def _apart(needed: npt.NDArray[np.bool_] | None) -> bool:
+    """Return whether no two packets in a row are needed: threads would only wait for each other."""
+    return needed is not None and not (needed[1:] & needed[:-1]).any()
+
+
+def _packets(
+    container: av.container.InputContainer, stream: av.VideoStream, *, tally: Tally, beat: Callable[[], None]
+) -> Iterator[av.Packet[Any]]:
+    """Yield the pictures' packets; text and metadata that lie between them are kept."""
     texts = [s for s in container.streams.subtitles if s.codec_context is not None]
     packets = container.demux(stream, *texts[:1], *_metadata(container))
-    while True:
+    while (packet := _next_packet(packets, tally=tally)) is not None:
         beat()
-        try:
-            packet = next(packets, None)
-        except MemoryError:
-            raise
-        except av.FFmpegError as error:
-            tally.read_error = str(error.strerror)
-            packet = None
-        if packet is None:
-            break
-        if packet.size == 0:  # the end of a stream; the decoder is emptied below
+        if packet.size == 0:  # the end of a stream; the decoder is emptied at the end of all
             continue
         if packet.stream.type == "data":
             _keep_klv(packet, tally=tally)
-            continue
-        if packet.stream is not stream:
+        elif packet.stream is not stream:
             _keep_subtitle(packet, tally=tally)
-            continue
-        if packet.dts is not None:
-            tally.picture_s = float(packet.dts * packet.time_base)
-        tally.discarded += packet.is_discard
-        yield from _decoded(context, packet, tally=tally)
-    yield from _drained(context, tally=tally)
+        else:
+            if packet.dts is not None:
+                tally.picture_s = float(packet.dts * packet.time_base)
+            yield packet
+
+
+def _next_packet(packets: Iterator[av.Packet[Any]], *, tally: Tally) -> av.Packet[Any] | None:
+    try:
+        return next(packets, None)
+    except MemoryError:
+        raise
+    except av.FFmpegError as error:
+        tally.read_error = str(error.strerror)
+        return None
 
 
 def _decoded(context: av.VideoCodecContext, packet: av.Packet[Any], *, tally: Tally) -> list[av.VideoFrame]:
@@ -268,19 +353,32 @@ def _drained(context: av.VideoCodecContext, *, tally: Tally) -> Iterator[av.Vide
             return
 
 
-def _offset_s(at: Fraction | None, first: Fraction | None, *, tally: Tally, interval_s: float) -> float:
-    """Return a frame's time from the first frame, which never runs back."""
+def _offset_s(
+    at: Fraction | None, first: Fraction | None, *, tally: Tally, interval_s: float, skipping: bool
+) -> float:
+    """Return a frame's time from the first frame, which never runs back.
+
+    Where frames are skipped, the time between two that are not says nothing.
+    """
     expected_s = round(tally.last_offset_s + interval_s, 6)
     if at is None or first is None:
         return expected_s
     offset_s = round(float(at - first), 6)
+    if skipping or (tally.frames_read == 0 and offset_s >= 0):
+        return offset_s
     if offset_s <= tally.last_offset_s:
         tally.backward += 1
         return expected_s
-    gap_s = max(GAP_MIN_S, GAP_INTERVALS * interval_s)
-    if offset_s - tally.last_offset_s > gap_s and len(tally.gaps) < MAX_GAPS:
-        tally.gaps.append((tally.last_offset_s, offset_s))
+    if len(tally.gaps) < MAX_GAPS:
+        tally.gaps += holes([tally.last_offset_s, offset_s], interval_s=interval_s)
     return offset_s
+
+
+def holes(offsets_s: Sequence[float], *, interval_s: float) -> list[tuple[float, float]]:
+    """Return the first holes between the times of frames, which ascend, as (start, end) in seconds."""
+    longest_s = max(GAP_MIN_S, GAP_INTERVALS * interval_s)
+    found = ((start, end) for start, end in pairwise(offsets_s) if end - start > longest_s)
+    return list(islice(found, MAX_GAPS))
 
 
 def _keep_subtitle(packet: av.Packet[Any], *, tally: Tally) -> None:

@@ -1,6 +1,6 @@
 """The child program that decodes one hostile file: ``python -m ingest.decoder DESCRIPTOR < FILE``.
 
-Belongs here: the requests (probe, frames, isolation) and their answers. Not here: decoding itself
+Belongs here: the requests (probe, timeline, frames, isolation) and their answers. Not here: decoding itself
 (``container.py``), the wall around it (``confinement.py``), and what the numbers mean (``video.py``).
 It reads its request (JSON) from a descriptor, imports what it needs, confines itself, and only then looks
 at the file.
@@ -10,13 +10,14 @@ from __future__ import annotations
 
 import importlib
 import json
+import math
 import os
 import pkgutil
 import re
 import statistics
 import sys
-from collections.abc import Callable, Collection, Iterator, Sequence
-from typing import IO
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from typing import IO, Any
 
 import av
 import numpy as np
@@ -34,12 +35,16 @@ from ingest.confinement import (
     heartbeat,
     send,
 )
-from ingest.container import Decoded, Tally, decode, is_photo, open_video, rate_hz
+from ingest.container import Decoded, Tally, decode, holes, is_photo, open_video, rate_hz, read_packets
+from ingest.timeline import PacketTable, grid_step
 
 DECLARING = ("mov", "matroska", "avi")
 """Containers whose header states a duration; of the others FFmpeg guesses one."""
 CHROMA_SAMPLES, CHROMA_EVERY_S, CHROMA_SIZE_PX = 12, 1.0, (160, 120)
 """Frames looked at to tell thermal from RGB, how far apart, and the size they are shrunk to."""
+SCALER = "AREA"
+"""How frames are shrunk. Measured for 1920x1080 to 640x360, colours changed in the same pass: 2.0 ms a
+frame, FFmpeg's default (bicubic) 2.3, fast bilinear 1.7, which leaves out most pixels and so small things."""
 SOUND_RUNS_ON_S = 0.5
 """Where a container states one length for sound and pictures, the sound may be longer by so much."""
 _TAGGED_DURATION = re.compile(r"(\d{1,4}):(\d\d):(\d\d\.\d{1,9})", re.ASCII)
@@ -58,16 +63,20 @@ def main(text: str, *, file: IO[bytes], out: IO[bytes]) -> None:
         if mode == "isolation":
             send(out, REPORT, json.dumps({"holds": holds}).encode())
             return
-        container, stream = open_video(file, limits=limits, photo=request.get("photo", False))
-        tally = Tally()
-        frames = decode(container, stream, tally=tally, limits=limits, beat=heartbeat(out))
+        source = Source(file, limits=limits, photo=request.get("photo", False), beat=heartbeat(out))
         if mode == "probe":
-            report = probe(container, stream, frames=frames, tally=tally)
-            _send_klv(tally, out=out)
+            report = probe(source, full_mpx=request.get("full_mpx"))
+            _send_klv(source.tally, out=out)
+        elif mode == "timeline":
+            report = source.timeline()
         else:
-            wanted, last_index = _choice(sample_fps=request["sample_fps"], indices=request["indices"])
-            _send_frames(frames, stream, wanted=wanted, last_index=last_index, out=out)
-            report = _summary(container, stream, tally)
+            report = send_frames(
+                source,
+                sample_fps=request["sample_fps"],
+                indices=request["indices"],
+                longest_px=request.get("longest_px"),
+                out=out,
+            )
         send(out, REPORT, json.dumps(report).encode())
     except RefusedError as refused:
         _refuse(out, refused.kind, str(refused))
@@ -78,21 +87,93 @@ def main(text: str, *, file: IO[bytes], out: IO[bytes]) -> None:
         _refuse(out, "corrupt", f"cannot be decoded ({error.strerror})")
 
 
-def probe(
-    container: av.container.InputContainer,
-    stream: av.VideoStream,
-    *,
-    frames: Iterator[Decoded],
-    tally: Tally,
-) -> dict[str, object]:
-    """Decode a file to its end and return all that is known of it."""
+class Source:
+    """A hostile file, opened, with the table of its packets where they tell which frame each is."""
+
+    def __init__(self, file: IO[bytes], *, limits: Limits, photo: bool, beat: Callable[[], None]) -> None:
+        """Open the file.
+
+        Raises:
+            RefusedError: it is not taken, as ``open_video`` says.
+        """
+        self._file, self._limits, self._photo, self._beat = file, limits, photo, beat
+        self.container, self.stream = open_video(file, limits=limits, photo=photo)
+        self.tally = Tally()
+        self.table: PacketTable | None = None
+        self.problem: str | None = "a photo has one frame"
+        if not is_photo(self.container):
+            self.table, self.problem = self._read_packets()
+
+    @property
+    def mpx(self) -> float:
+        """Return how many megapixels a decode of all frames gives; infinite where that is not known."""
+        if self.table is None:
+            return math.inf
+        return len(self.table.offsets_s) * self.stream.width * self.stream.height / 1e6
+
+    def frames(self, wanted: Collection[int] | None = None, *, to_end: bool = True) -> Iterator[Decoded]:
+        """Yield frames as ``decode`` does, counting anew."""
+        self.tally = Tally()
+        container, stream = self._opened_again()
+        yield from decode(
+            container,
+            stream,
+            tally=self.tally,
+            limits=self._limits,
+            beat=self._beat,
+            table=self.table,
+            wanted=wanted,
+            to_end=to_end,
+        )
+
+    def timeline(self) -> dict[str, object]:
+        """Return the frames' times and the keyframes' indices, or why they cannot be told."""
+        if self.table is None:
+            return {"offsets_s": [], "keyframes": [], "problem": self.problem}
+        return {
+            "offsets_s": self.table.offsets_s.tolist(),
+            "keyframes": self.table.keyframes.tolist(),
+            "problem": None,
+        }
+
+    def _read_packets(self) -> tuple[PacketTable | None, str | None]:
+        container, stream = self._opened_again()
+        try:
+            return read_packets(container, stream, beat=self._beat), None
+        except ValueError as unordered:
+            return None, str(unordered)
+
+    def _opened_again(self) -> tuple[av.container.InputContainer, av.VideoStream]:
+        """Return the file opened anew: what was read once cannot be read again, and no seek is trusted."""
+        self._file.seek(0)
+        return open_video(self._file, limits=self._limits, photo=self._photo)
+
+
+def probe(source: Source, *, full_mpx: float | None) -> dict[str, object]:
+    """Return all that is known of a file.
+
+    Args:
+        source: the opened file.
+        full_mpx: a file of more megapixels than this has only its keyframes decoded, unless these or
+            its packets show damage; None decodes every file to its end.
+    """
+    if full_mpx is not None and source.mpx > full_mpx and source.table is not None:
+        report = _probed(source, wanted=source.table.keyframes.tolist())
+        if _sound(report, source.table):
+            return report
+    return _probed(source, wanted=None)
+
+
+def _probed(source: Source, *, wanted: Sequence[int] | None) -> dict[str, object]:
     chroma: list[float] = []
-    for decoded in frames:
+    for decoded in source.frames(wanted):
         if len(chroma) < CHROMA_SAMPLES and decoded.offset_s >= len(chroma) * CHROMA_EVERY_S:
             chroma.append(coloured_share(decoded.frame))
+    container, stream, tally = source.container, source.stream, source.tally
     declares = container.format.name.startswith(DECLARING)
     return {
         **_summary(container, stream, tally),
+        **(_by_packets(source.table, wanted, tally, rate_hz(stream)) if source.table and wanted else {}),
         "container": container.format.name,
         "codec": stream.codec_context.name,
         "width": stream.width,
@@ -106,22 +187,62 @@ def probe(
     }
 
 
-def _send_frames(
-    frames: Iterator[Decoded],
-    stream: av.VideoStream,
+def _by_packets(
+    table: PacketTable, wanted: Sequence[int], tally: Tally, frame_rate_hz: float
+) -> dict[str, object]:
+    """Return what packets say of a file of which only some frames were decoded."""
+    offsets_s = table.offsets_s
+    return {
+        "checked": "keyframes",
+        "frames_read": len(offsets_s),
+        "lost": tally.lost + len(wanted) - tally.frames_read,
+        "discarded": table.hidden,
+        "gaps": holes(offsets_s, interval_s=1 / frame_rate_hz),
+        "duration_read_s": round(float(offsets_s[-1]) + 1 / frame_rate_hz, 6),
+    }
+
+
+def _sound(report: Mapping[str, Any], table: PacketTable) -> bool:
+    """Return whether neither packets nor keyframes show damage, nor any frame is missing."""
+    declared = report["frames_declared"]
+    whole = declared is None or declared - report["discarded"] <= report["frames_read"]
+    damage = report["marked"] or report["lost"] or report["read_error"] or report["gaps"] or table.corrupt
+    return whole and not damage
+
+
+def send_frames(
+    source: Source,
     *,
-    wanted: Callable[[int, float], bool],
-    last_index: int | None,
+    sample_fps: float | None,
+    indices: Sequence[int] | None,
+    longest_px: int | None,
     out: IO[bytes],
-) -> None:
-    for decoded in frames:
-        if wanted(decoded.index, decoded.offset_s):
+) -> dict[str, object]:
+    """Send the asked frames and return a summary of the decode."""
+    listed = None if indices is None else frozenset(indices)
+    last = None if listed is None else max(listed, default=-1)
+    size = _size(source.stream, longest_px)
+    grid = None if sample_fps is None else _Grid(sample_fps)
+    for decoded in source.frames(indices, to_end=indices is None):
+        if (listed is None or decoded.index in listed) and (grid is None or grid.reached(decoded.offset_s)):
             # All frames of a clip have one size, whatever a damaged header says midway.
-            image = decoded.frame.to_ndarray(format="bgr24", width=stream.width, height=stream.height)
+            image = decoded.frame.to_ndarray(
+                format="bgr24", width=size[0], height=size[1], interpolation=SCALER
+            )
             header = FRAME_HEADER.pack(decoded.index, decoded.offset_s, decoded.is_corrupt, *image.shape[:2])
             send(out, FRAME, header, np.ascontiguousarray(image).data)
-        if last_index is not None and decoded.index >= last_index:
-            return
+        if last is not None and decoded.index >= last:
+            break
+    summary = _summary(source.container, source.stream, source.tally)
+    return summary if indices is None or last is None or last >= 0 else {**summary, "frames_read": None}
+
+
+def _size(stream: av.VideoStream, longest_px: int | None) -> tuple[int, int]:
+    """Return width and height of the frames to send: as they are, or shrunk to a longest side."""
+    longest = max(stream.width, stream.height)
+    if longest_px is None or longest <= longest_px:
+        return stream.width, stream.height
+    return tuple(max(1, round(side * longest_px / longest)) for side in (stream.width, stream.height))
 
 
 def _send_klv(tally: Tally, *, out: IO[bytes]) -> None:
@@ -131,29 +252,18 @@ def _send_klv(tally: Tally, *, out: IO[bytes]) -> None:
         send(out, KLV, KLV_HEADER.pack(offset_s), data)
 
 
-def _choice(
-    *, sample_fps: float | None, indices: Collection[int] | None
-) -> tuple[Callable[[int, float], bool], int | None]:
-    """Return what chooses frames by index and offset, and the last index it can choose."""
-    if indices is not None:
-        listed = frozenset(indices)
-        return (lambda index, _offset_s: index in listed), max(listed, default=-1)
-    if sample_fps is not None:
-        return _Grid(sample_fps).reached, None
-    return (lambda _index, _offset_s: True), None
-
-
 class _Grid:
-    """Chooses the first frame at or after each k / fps, so that a clip gives the same ones always."""
+    """Chooses the first frame at or after each k / fps, of frames that are told one by one."""
 
     def __init__(self, fps: float) -> None:
         self._fps, self._next = fps, 0
 
-    def reached(self, _index: int, offset_s: float) -> bool:
-        point = int(offset_s * self._fps + 1e-6)  # timestamps are rounded to the container's clock
-        if point < self._next:
+    def reached(self, offset_s: float) -> bool:
+        """Return whether a frame, later than all told before, is the first at or after a step."""
+        step = grid_step(offset_s, self._fps)
+        if step < self._next:
             return False
-        self._next = point + 1
+        self._next = step + 1
         return True
 
 
@@ -181,6 +291,7 @@ def _summary(
 ) -> dict[str, object]:
     last_frame_s = 0.0 if is_photo(container) else 1 / rate_hz(stream)
     return {
+        "checked": "every_frame",
         "frames_read": tally.frames_read,
         "marked": tally.marked,
         "lost": tally.lost,

@@ -27,6 +27,7 @@ from ingest.confinement import (
     Limits,
 )
 from ingest.sandbox import converse
+from ingest.timeline import Timeline
 from outwatch.domain.errors import CorruptClip
 from outwatch.domain.types import Completeness, Frame, Modality
 
@@ -49,7 +50,7 @@ file, its content whether it does."""
 
 @dataclass(frozen=True, slots=True)
 class ProbedVideo:
-    """What one full pass over a video file told; a photo is one frame of duration 0 at rate 0."""
+    """What one pass over a video file told; a photo is one frame of duration 0 at rate 0."""
 
     container: str
     codec: str
@@ -73,15 +74,21 @@ class ProbedVideo:
         return max(self.duration_s, self.completeness.duration_declared_s or 0.0)
 
 
-def probe_video(path: Path, *, limits: Limits) -> ProbedVideo:
-    """Decode a file to its end in a confined child and return what it is and what is missing of it.
+def probe_video(path: Path, *, limits: Limits, full_mpx: float | None = None) -> ProbedVideo:
+    """Read a file to its end in a confined child and return what it is and what is missing of it.
+
+    Args:
+        path: the video file.
+        limits: what it may cost.
+        full_mpx: of a file with more megapixels than this only the keyframes are decoded, unless they or
+            its packets show damage; None decodes every frame of any file.
 
     Raises:
         CorruptClip: no frame of it can be decoded, or it breaks the decoder.
         UnsupportedFormat: it is not a regular file, or not one of the formats, codecs and sizes.
         FeedTimeout: the decoder went silent.
     """
-    task = {"mode": "probe", "photo": is_photo(path)}
+    task = {"mode": "probe", "photo": is_photo(path), "full_mpx": full_mpx}
     klv: list[tuple[float, bytes]] = []
     klv_bytes = 0
     for kind, payload in converse(path, task=task, limits=limits):
@@ -95,20 +102,40 @@ def probe_video(path: Path, *, limits: Limits) -> ProbedVideo:
     raise CorruptClip(f"{path.name}: the decoder gave no report")  # pragma: no cover - converse raises first
 
 
+def read_timeline(path: Path, *, limits: Limits) -> Timeline:
+    """Return when each frame of a clip is shown and which are keyframes, without decoding any.
+
+    Raises:
+        CorruptClip: the file breaks the decoder.
+        UnsupportedFormat: it is not one of the formats, codecs and sizes.
+        FeedTimeout: the decoder went silent.
+    """
+    task = {"mode": "timeline", "photo": is_photo(path)}
+    for kind, payload in converse(path, task=task, limits=limits):
+        if kind == REPORT:
+            return _timeline(path, _report(path, payload))
+    raise CorruptClip(f"{path.name}: the decoder gave no report")  # pragma: no cover - converse raises first
+
+
 def read_frames(
     path: Path,
     *,
     limits: Limits,
     sample_fps: float | None = None,
     indices: Collection[int] | None = None,
+    longest_px: int | None = None,
 ) -> Iterator[Frame]:
     """Yield frames in order of display; index and offset of a frame are the same however it is asked for.
+
+    Listed frames cost what they and the frames that they are coded from cost, not what the clip costs:
+    a keyframe needs no other. All else decodes the clip whole.
 
     Args:
         path: the video file.
         limits: what it may cost.
         sample_fps: yield the first frame at or after each k / ``sample_fps`` seconds.
         indices: yield these frames; without it and without ``sample_fps`` all.
+        longest_px: shrink larger images so that their longest side has so many pixels.
 
     Raises:
         ValueError: both are given, or the rate is not a positive number.
@@ -123,6 +150,7 @@ def read_frames(
         "photo": is_photo(path),
         "sample_fps": sample_fps,
         "indices": None if indices is None else sorted(indices),
+        "longest_px": longest_px,
     }
     for kind, payload in converse(path, task=task, limits=limits):
         if kind == FRAME:
@@ -166,6 +194,20 @@ def _report(path: Path, payload: memoryview) -> Mapping[str, Any]:
     return report
 
 
+def _timeline(path: Path, report: Mapping[str, Any]) -> Timeline:
+    try:
+        offsets_s = np.array(report["offsets_s"], dtype=np.float64)
+        keyframes = np.array(report["keyframes"], dtype=np.int64)
+        problem = report["problem"]
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise _senseless(path) from error
+    sensible = np.isfinite(offsets_s).all() and (np.diff(offsets_s) >= 0).all() and offsets_s.ndim == 1
+    within = keyframes.ndim == 1 and ((keyframes >= 0) & (keyframes < len(offsets_s))).all()
+    if not (sensible and within and (np.diff(keyframes) > 0).all()):
+        raise _senseless(path)
+    return Timeline(offsets_s, keyframes, None if problem is None else str(problem))
+
+
 def _probed(path: Path, report: Mapping[str, Any], *, klv: tuple[tuple[float, bytes], ...]) -> ProbedVideo:
     try:
         if report["frames_read"] == 0:
@@ -198,6 +240,7 @@ def _completeness(report: Mapping[str, Any], *, size_bytes: int) -> Completeness
         duration_declared_s=report["duration_declared_s"],
         duration_read_s=float(report["duration_read_s"]),
         gaps=gaps,
+        checked="keyframes" if report["checked"] == "keyframes" else "every_frame",
         reason="; ".join(_shortcomings(report, size_bytes=size_bytes)) or None,
     )
 

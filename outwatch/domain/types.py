@@ -173,6 +173,26 @@ class Outpost:
 
 
 @dataclass(frozen=True, slots=True)
+class Lens:
+    """How a lens differs from a pinhole: Brown and Conrady's model, as OpenCV's calibration writes it.
+
+    A point at (x, y) focal lengths right and down of the axis appears, with r2 = x2 + y2, at
+    x (1 + k1 r2 + k2 r2^2 + k3 r2^3) + 2 p1 x y + p2 (r2 + 2 x2), and at y likewise with
+    p1 (r2 + 2 y2) + 2 p2 x y.
+    """
+
+    k1: float = 0.0
+    k2: float = 0.0
+    p1: float = 0.0
+    p2: float = 0.0
+    k3: float = 0.0
+    centre_x: float = 0.5
+    """Where the axis meets the picture, as a share of its width from the left."""
+    centre_y: float = 0.5
+    """... and of its height from the top."""
+
+
+@dataclass(frozen=True, slots=True)
 class Camera:
     """A camera with its lens: what is needed to know its field of view."""
 
@@ -182,6 +202,8 @@ class Camera:
     hfov_sigma_deg: float
     source: str
     """Where the field of view comes from, in words a person can check."""
+    lens: Lens | None = None
+    """None is a pinhole: makers publish no distortion, so it is known of calibrated cameras only."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -199,7 +221,7 @@ class TelemetrySample:
     point: GeoPoint | None
     height_agl_m: float | None
     """Height above the take-off point, as aircraft report it; from KLV, above the ground in the picture's
-    middle."""
+    middle. A difference of heights, so of no datum."""
     heading_deg: float | None = None
     pitch_deg: float | None = None
     roll_deg: float | None = None
@@ -212,7 +234,8 @@ class TelemetrySample:
     airframe_pitch_deg: float | None = None
     airframe_roll_deg: float | None = None
     ellipsoid_height_m: float | None = None
-    """Height above the WGS 84 ellipsoid, where that is what was written; never mixed with ``point.alt_m``."""
+    """Height above the WGS 84 ellipsoid, where that is what was written; never mixed with ``point.alt_m``
+    but by way of the geoid (``detection/terrain.py``)."""
     corners: tuple[GeoPoint, ...] | None = None
     """Where the aircraft says the picture's corners lie: upper left, upper right, lower right, lower left."""
 
@@ -259,7 +282,7 @@ class Telemetry:
 
 @dataclass(frozen=True, slots=True)
 class Completeness:
-    """What a full decode of a clip gave, beside what its container declares."""
+    """What reading a clip to its end gave, beside what its container declares."""
 
     frames_declared: int | None
     frames_read: int
@@ -270,6 +293,8 @@ class Completeness:
     """Holes in the timestamps: (start, end) in seconds from the first frame."""
     reason: str | None = None
     """Why the clip is incomplete, in words an operator can act on; None when it is whole."""
+    checked: Literal["every_frame", "keyframes"] = "every_frame"
+    """What was decoded to find out: where keyframes alone were, the other frames are there, and unseen."""
 
     @property
     def complete(self) -> bool:
