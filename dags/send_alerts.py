@@ -1,6 +1,6 @@
 """Turn events into alerts and bring them to the control rooms.
 
-**Wakes** when events are published, and every minute for deliveries whose time to be tried again has
+**Wakes** when events are joined into incidents, and every minute for deliveries whose time to be tried again has
 come. **Writes** the alert book (SQL): one alert a happening, one delivery a channel. A delivery
 that failed is kept and tried again with growing waits; one that was refused is kept and shown.
 """
@@ -12,12 +12,12 @@ from typing import Any
 
 from airflow.sdk import TriggerRule, dag, task
 
-from outwatch.orchestration import DEFAULT_ARGS, EVENTS, MAX_MAPPED_TASKS, START, wake_on
+from outwatch.orchestration import DEFAULT_ARGS, INCIDENTS, MAX_MAPPED_TASKS, START, wake_on
 
 
 @dag(
     dag_id="send_alerts",
-    schedule=wake_on(EVENTS, every=timedelta(minutes=1)),
+    schedule=wake_on(INCIDENTS, every=timedelta(minutes=1)),
     start_date=START,
     catchup=False,
     max_active_runs=1,

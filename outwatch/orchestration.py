@@ -31,6 +31,7 @@ DAG_IDS = (
     "detect_clips",
     "publish_events",
     "ingest_sensors",
+    "join_incidents",
     "send_alerts",
     "sweep",
 )
@@ -45,6 +46,7 @@ CLIPS = Asset(name="clips", uri="outwatch://footage")
 DETECTIONS = Asset(name="detections", uri="outwatch://lake/detections")
 READINGS = Asset(name="readings", uri="outwatch://lake/readings")
 EVENTS = Asset(name="events", uri="outwatch://lake/events")
+INCIDENTS = Asset(name="incidents", uri="outwatch://incidents")
 
 RETRY_POLICY = ExceptionRetryPolicy(
     rules=[

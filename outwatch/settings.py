@@ -103,7 +103,11 @@ class GroundSettings(_Group):
     """The error budget of a pose, one standard deviation each, and the terrain."""
 
     dem: Path | None = None
-    """A GeoTIFF of heights in metres above mean sea level; None is flat ground at take-off height."""
+    """A GeoTIFF of heights in metres; None is flat ground at take-off height."""
+    dem_datum: Literal["egm96", "ellipsoid"] = "egm96"
+    """What its heights are above: mean sea level (EGM96, as SRTM's are) or the WGS 84 ellipsoid."""
+    calibrations: Path | None = None
+    """A TOML file of calibrated cameras with their lenses (``docs/ground.md``)."""
     position_sigma_m: float = Field(default=2.5, ge=0)
     """Horizontal, each axis: single-frequency GNSS in the open (GPS SPS performance standard)."""
     height_sigma_m: float = Field(default=2.0, ge=0)
@@ -117,6 +121,9 @@ class GroundSettings(_Group):
     flat_ground_sigma_m: float = Field(default=3.0, ge=0)
     """Without a DEM the ground is taken as level: the relief of a valley floor within some hundred
     metres. In hills set a DEM."""
+    flat_ground_slope: float = Field(default=0.02, ge=0, le=1)
+    """... and by how much it may rise or fall a metre farther from the take-off point: 2 % is an alluvial
+    plain. In the mountains nothing but a DEM helps (``docs/ground.md`` says how much is lost)."""
 
 
 class RuleSettings(_Group):

@@ -75,20 +75,28 @@ class AlertBook:
         self._now = now
 
     def raise_or_join(
-        self, alert: Alert, *, cool_down: timedelta, longest: timedelta, channels: Sequence[str]
+        self,
+        alert: Alert,
+        *,
+        cool_down: timedelta,
+        longest: timedelta,
+        channels: Sequence[str],
+        also_events: Sequence[str] = (),
     ) -> tuple[Alert, bool]:
         """Raise an alert, or add its events to the one that already tells of the same happening.
 
         The happening is the same where the dedup key is and the capture windows, widened by
-        ``cool_down``, overlap. It is told again where it is more urgent than it was told before, where
-        a person has closed the alert that stood for it, and where it goes on for too long; of several
-        alerts it joins the most urgent. Alerts of one key go one after the other, whoever raises them.
+        ``cool_down``, overlap, and where the alert tells of an event of the same incident, whatever its kind.
+        It is told again where it is more urgent than it was told before, where a person has closed the alert
+        that stood for it, and where it goes on for too long; of several alerts it joins the most urgent.
+        Alerts of one outpost go one after the other, whoever raises them.
 
         Args:
             alert: names at least one event, the first of which raised it.
             cool_down: in capture time, not in time of arrival.
             longest: no joining widens an alert's capture window beyond this.
             channels: where it goes if it is raised: one pending delivery each.
+            also_events: the other events of its incident that tell of the same outpost.
 
         Returns:
             The alert as it stands in the book, and whether it was raised. An alert whose first event
@@ -101,7 +109,7 @@ class AlertBook:
         if not alert.event_ids:
             raise ValueError(f"alert {alert.id} names no event")
         with writing(self._engine) as connection:
-            serialise(connection, f"outwatch/alert/{alert.dedup_key}")
+            serialise(connection, f"outwatch/alert/{alert.outpost_id}")
             known = _with_event(connection, alert.event_ids[0])
             if known is not None and (known.id == alert.id or known.priority <= alert.priority):
                 if _has_room(known, alert, longest):
@@ -109,7 +117,8 @@ class AlertBook:
                 return _with_event(connection, alert.event_ids[0]) or known, False
             if known is not None:
                 _release_events(connection, alert.event_ids)
-            standing = _same_happening(connection, alert, cool_down=cool_down, longest=longest)
+            same = _same_happening(alert, cool_down=cool_down, also_events=also_events)
+            standing = _to_join(connection, alert, same, longest=longest)
             if standing is None:
                 self._insert(connection, alert, channels)
             else:
@@ -272,16 +281,27 @@ def _with_event(connection: Connection, event_id: str) -> Alert | None:
     return next(iter(_alerts(connection, tables.alerts.c.alert_id == holder)), None)
 
 
-def _same_happening(
-    connection: Connection, alert: Alert, *, cool_down: timedelta, longest: timedelta
+def _same_happening(alert: Alert, *, cool_down: timedelta, also_events: Sequence[str]) -> ColumnElement[bool]:
+    """Return the condition for alerts that tell of the same happening."""
+    alerts, events = tables.alerts, tables.alert_events
+    again = and_(
+        alerts.c.dedup_key == alert.dedup_key,
+        alerts.c.captured_from <= alert.captured_to + cool_down,
+        alerts.c.captured_to >= alert.captured_from - cool_down,
+    )
+    told = select(events.c.alert_id).where(events.c.event_id.in_(also_events))
+    same_place = and_(alerts.c.outpost_id == alert.outpost_id, alerts.c.control_room == alert.control_room)
+    return or_(again, and_(same_place, alerts.c.alert_id.in_(told)))
+
+
+def _to_join(
+    connection: Connection, alert: Alert, same: ColumnElement[bool], *, longest: timedelta
 ) -> Alert | None:
     """Return the alert that this one joins: the most urgent, then the earliest, of those that may take it."""
     alerts = tables.alerts
     found = _alerts(
         connection,
-        alerts.c.dedup_key == alert.dedup_key,
-        alerts.c.captured_from <= alert.captured_to + cool_down,
-        alerts.c.captured_to >= alert.captured_from - cool_down,
+        same,
         # Words that are out cannot grow more urgent, and nobody looks at a closed alert again.
         alerts.c.priority <= alert.priority,
         alerts.c.state.not_in(_CLOSED),

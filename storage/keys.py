@@ -23,9 +23,12 @@ MAX_PART_BYTES = 255
 PARTIAL_FOLDER = ".partial"
 """Where a local store keeps unfinished writes; no store takes keys in it, so that all agree."""
 TABLES = ("detections", "tracks", "coverage", "readings", "refused_readings", "events", "alerts", "reviews")
+STILL, EXCERPT, MAP, RECORD = "still.jpg", "clip.mp4", "map.png", "evidence.json"
+"""Names of an event's pieces of evidence; the record names and seals the others."""
 _WINDOW = re.compile(r"\d{8}T\d{4}Z")
 _WINDOW_FORM = "%Y%m%dT%H%MZ"
 _EVENT_NAMESPACE = uuid.UUID("6d2d3ef5-2cf5-5d0a-8a4b-0d6a6a2f7f10")
+_MODEL_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,79}-[0-9a-f]{12}")
 _FORBIDDEN = re.compile(r"[\x00-\x1f\x7f\\]")
 _LANDING = re.compile(r"landing/(?P<upload>[^/]+)/(?P<name>[^/]+)")
 _PARTITION = re.compile(r"lake/(?P<table>[a-z_]+)/dt=(?P<dt>\d{4}-\d{2}-\d{2})/(?P<name>[^/]+)\.parquet")
@@ -103,6 +106,16 @@ def alert_id(first_event_id: str, *, agreed: bool = False) -> str:
     return str(uuid.uuid5(_EVENT_NAMESPACE, f"alert/{first_event_id}{suffix}"))
 
 
+def incident_id(first_event_id: str) -> str:
+    """Return an incident's id: UUIDv5 of its earliest event."""
+    return str(uuid.uuid5(_EVENT_NAMESPACE, f"incident/{first_event_id}"))
+
+
+def place_id(first_event_id: str) -> str:
+    """Return the id of a place of the baseline: UUIDv5 of the event that first showed what stands there."""
+    return str(uuid.uuid5(_EVENT_NAMESPACE, f"baseline/{first_event_id}"))
+
+
 def dt_of(at: datetime) -> date:
     """Return the UTC date of capture that partitions carry."""
     return at.astimezone(UTC).date()
@@ -176,8 +189,44 @@ def lake_prefix(table: str) -> str:
 
 
 def evidence(event: str, *, dt: date, name: str) -> str:
-    """Return the key of one of an event's pieces of evidence: still.jpg, clip.mp4, evidence.json."""
+    """Return the key of one of an event's pieces of evidence, by one of the names above."""
     return check_key(f"evidence/dt={dt.isoformat()}/{event}/{name}")
+
+
+def model(model_id: str, name: str) -> str:
+    """Return the key of one of a model's files: model.xml, model.bin, model.json, card.md, manifest.json.
+
+    Raises:
+        KeyInvalid: the id is not a name with the first 12 digits of its weights' hash.
+    """
+    if not _MODEL_ID.fullmatch(model_id):
+        raise KeyInvalid(f"{model_id!r} is no model's id such as thermal_yolo11n-bf62e1d4a14b")
+    return check_key(f"models/{model_id}/{PurePosixPath(name).name}")
+
+
+def models_prefix() -> str:
+    """Return the prefix of all models' files and of all promotions."""
+    return "models/"
+
+
+def promotion(modality: str, number: int) -> str:
+    """Return the key of a promotion; the one with the highest number stands."""
+    return check_key(f"{promotions_prefix(modality)}{number:08d}.json")
+
+
+def promotions_prefix(modality: str) -> str:
+    """Return the prefix of the promotions for what a camera sees."""
+    return f"models/promoted/{modality}/"
+
+
+def trial(model_id: str, name: str) -> str:
+    """Return the key of what came of trying a model."""
+    return check_key(f"trials/{model_id}/{PurePosixPath(name).name}")
+
+
+def evidence_prefix() -> str:
+    """Return the prefix of all evidence."""
+    return "evidence/"
 
 
 @dataclass(frozen=True, slots=True)

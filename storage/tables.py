@@ -21,6 +21,7 @@ from sqlalchemy import (
     ForeignKey,
     Index,
     Integer,
+    LargeBinary,
     MetaData,
     String,
     Table,
@@ -67,6 +68,19 @@ class DeliveryState(StrEnum):
     SENDING = "sending"
     DELIVERED = "delivered"
     REFUSED = "refused"
+
+
+class PlaceState(StrEnum):
+    """What a person said of a thing that stands at a place on every flight."""
+
+    CANDIDATE = "candidate"
+    """Nobody said anything yet."""
+    WITHDRAWN = "withdrawn"
+    """A flight did not see it before anyone said anything."""
+    CONFIRMED = "confirmed"
+    REFUSED = "refused"
+    REMOVED = "removed"
+    """It was confirmed, and a person took that back."""
 
 
 class UtcDateTime(TypeDecorator[datetime]):
@@ -255,4 +269,130 @@ pulled_files = Table(
     Column("reason", String),
     Column("sha256", String),
     _one_of("state", PullState),
+)
+
+event_index = Table(
+    "event_index",
+    metadata,
+    Column("event_id", String, primary_key=True),
+    Column("subject", String, nullable=False, index=True),
+    Column("kind", String, nullable=False),
+    Column("outpost_id", String, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False, index=True),
+    Column("ended_at", UtcDateTime, nullable=False, index=True),
+    Column("clock_doubt_s", Float, nullable=False),
+    Column("lat_deg", Float),
+    Column("lon_deg", Float),
+    Column("alt_m", Float),
+    Column("east_east_m2", Float, nullable=False),
+    Column("east_north_m2", Float, nullable=False),
+    Column("north_north_m2", Float, nullable=False),
+    Column("method", String, nullable=False),
+    Column("count", Integer, nullable=False),
+)
+
+incidents = Table(
+    "incidents",
+    metadata,
+    Column("incident_id", String, primary_key=True),
+    Column("merged_into", String, index=True),
+    Column("changed_at", UtcDateTime, nullable=False),
+)
+
+incident_members = Table(
+    "incident_members",
+    metadata,
+    Column("event_id", String, primary_key=True),
+    Column("incident_id", ForeignKey("incidents.incident_id"), nullable=False, index=True),
+    Column("joined_at", UtcDateTime, nullable=False),
+    Column("by", String, nullable=False),
+    Column("near_event_id", String),
+    Column("distance_m", Float),
+    Column("mahalanobis", Float),
+    Column("gap_s", Float),
+    Column("note", String),
+)
+
+incident_decisions = Table(
+    "incident_decisions",
+    metadata,
+    Column("decision_id", Integer, primary_key=True),
+    Column("verdict", String, nullable=False),
+    Column("undoes", ForeignKey("incident_decisions.decision_id"), index=True),
+    Column("who", String, nullable=False),
+    Column("why", String, nullable=False),
+    Column("decided_at", UtcDateTime, nullable=False),
+    CheckConstraint("verdict IN ('join', 'separate', 'undo')", name="verdict"),
+)
+
+decided_events = Table(
+    "decided_events",
+    metadata,
+    Column("decision_id", ForeignKey("incident_decisions.decision_id"), primary_key=True),
+    Column("event_id", String, primary_key=True),
+    Column("side", Integer, nullable=False),
+    Column("source", String, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("outpost_id", String, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False, index=True),
+    Column("ended_at", UtcDateTime, nullable=False),
+    Column("lat_deg", Float),
+    Column("lon_deg", Float),
+)
+
+clip_looks = Table(
+    "clip_looks",
+    metadata,
+    Column("clip_id", String, primary_key=True),
+    Column("flight_id", String, nullable=False),
+    Column("started_at", UtcDateTime, nullable=False, index=True),
+    Column("ground_wkb", LargeBinary, nullable=False),
+)
+
+baseline_places = Table(
+    "baseline_places",
+    metadata,
+    Column("place_id", String, primary_key=True),
+    Column("outpost_id", String, nullable=False, index=True),
+    Column("lat_deg", Float, nullable=False),
+    Column("lon_deg", Float, nullable=False),
+    Column("radius_m", Float, nullable=False),
+    Column("kind", String, nullable=False),
+    Column("state", String, nullable=False),
+    Column("flights", JSON, nullable=False),
+    Column("first_at", UtcDateTime, nullable=False),
+    Column("last_at", UtcDateTime, nullable=False),
+    Column("absent_flight", String),
+    _one_of("state", PlaceState),
+)
+
+baseline_decisions = Table(
+    "baseline_decisions",
+    metadata,
+    Column("decision_id", Integer, primary_key=True),
+    Column("place_id", ForeignKey("baseline_places.place_id"), nullable=False, index=True),
+    Column("state", String, nullable=False),
+    Column("who", String, nullable=False),
+    Column("why", String, nullable=False),
+    Column("decided_at", UtcDateTime, nullable=False),
+)
+
+evidence_seals = Table(
+    "evidence_seals",
+    metadata,
+    Column("number", BigInteger, primary_key=True, autoincrement=False),
+    Column("event_id", String, nullable=False, index=True),
+    Column("seal", String, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
+    Column("link", String, nullable=False),
+)
+
+flight_corrections = Table(
+    "flight_corrections",
+    metadata,
+    Column("flight_id", String, primary_key=True),
+    Column("revision", Integer, primary_key=True, autoincrement=False),
+    Column("body", JSON(none_as_null=True)),
+    Column("who", String, nullable=False),
+    Column("at", UtcDateTime, nullable=False),
 )

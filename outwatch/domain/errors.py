@@ -19,8 +19,10 @@
         ├── ObjectExists          a conditional create found the key taken
         ├── AccessDenied          the store or a channel refused our credentials
         ├── ModelUnavailable      weights or runtime for a model are not there
+        ├── CorrectionRefused     known points from which no correction of a flight follows
         ├── PackageRefused        a package, or a file of it, is not what it says it is
         │   └── PackageTooLarge   it is more than is ever taken
+        ├── DecisionRefused       a person's word on incidents or the baseline that cannot stand
         └── DeliveryRefused       a channel will never take this message (4xx, redirect)
 
 Belongs here: error classes. Not here: handling; Airflow, CLI and console each map the tree once.
@@ -105,12 +107,20 @@ class ModelUnavailable(PermanentError):
     """The weights or the runtime of a model are not there."""
 
 
+class CorrectionRefused(PermanentError):
+    """From the known points no correction of a flight follows."""
+
+
 class PackageRefused(PermanentError):
     """A package, or a file of it, is not what it says it is."""
 
 
 class PackageTooLarge(PackageRefused):
     """A package, or a file of it, is more than is ever taken."""
+
+
+class DecisionRefused(PermanentError):
+    """What a person decided cannot stand; the message says why and what can."""
 
 
 class DeliveryRefused(PermanentError):

@@ -6,6 +6,7 @@ Belongs here: the alert book and deliveries. Not here: priorities and words (``a
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 
 import structlog
 
@@ -30,7 +31,12 @@ def raise_alerts(pipeline: Pipeline, subject: str) -> Outcome:
     def work(_job: Job) -> Done:
         raised: list[str] = []
         joined: list[str] = []
-        for event, clock_uncertainty_s in _events_of(pipeline, subject):
+        suppressed = 0
+        for event, clock_uncertainty_s in events_of(pipeline, subject):
+            if event.suppressed_by is not None:
+                suppressed += 1
+                continue
+            incident_id, of_same = _incident_of(pipeline, event)
             alert = make_alert(
                 event,
                 outpost=pipeline.outpost(event.outpost_id),
@@ -41,19 +47,33 @@ def raise_alerts(pipeline: Pipeline, subject: str) -> Outcome:
                 zone=pipeline.zone,
             )
             standing, is_new = pipeline.alert_book.raise_or_join(
-                alert,
+                replace(alert, payload={**alert.payload, "incident_id": incident_id}),
+                also_events=of_same,
                 cool_down=pipeline.settings.alerts.cool_down,
                 longest=pipeline.settings.alerts.longest,
                 channels=[channel.name for channel in pipeline.channels],
             )
             (raised if is_new else joined).append(standing.id)
-        counts = {"raised": len(raised), "joined": len(joined)}
+        counts = {"raised": len(raised), "joined": len(joined), "suppressed": suppressed}
         return Done(Outcome("send_alerts", subject, tuple(raised), counts))
 
     return perform(pipeline, "send_alerts", subject, work)
 
 
-def _events_of(pipeline: Pipeline, subject: str) -> list[tuple[Event, float]]:
+def _incident_of(pipeline: Pipeline, event: Event) -> tuple[str | None, list[str]]:
+    """Return an event's incident and the other events in it that tell of the same outpost.
+
+    None and none where the event is not joined: its alert was open before incidents were.
+    """
+    book = pipeline.incident_book
+    incident_id = book.incident_of([event.id]).get(event.id)
+    standing = None if incident_id is None else book.incident(incident_id)
+    accounts = [member.account for member in standing.members] if standing else []
+    of_same = [a.event_id for a in accounts if a.outpost_id == event.outpost_id and a.event_id != event.id]
+    return incident_id, of_same
+
+
+def events_of(pipeline: Pipeline, subject: str) -> list[tuple[Event, float]]:
     """Return the events that stand for a clip or a window, each with the doubt in its time in seconds."""
     if keys.is_window(subject):
         return [(event, _doubt_s(pipeline, event)) for event in window_events(pipeline, subject)]
@@ -63,9 +83,9 @@ def _events_of(pipeline: Pipeline, subject: str) -> list[tuple[Event, float]]:
 
 def _doubt_s(pipeline: Pipeline, event: Event) -> float:
     """Return how far off the time of a sensors' event may be: their clocks, or how long a feed kept it."""
+    records = [key for key in event.evidence_keys if key.endswith(f"/{keys.RECORD}")]
     kept_s = max(
-        (json.loads(pipeline.store.get(key)).get("may_be_older_s", 0.0) for key in event.evidence_keys),
-        default=0.0,
+        (json.loads(pipeline.store.get(key)).get("may_be_older_s", 0.0) for key in records), default=0.0
     )
     return max(kept_s, pipeline.settings.sensors.future_tolerance.total_seconds())
 

@@ -92,6 +92,7 @@ def event_row(pipeline: Pipeline, event: Event) -> dict[str, Any]:
     point = event.fix.point
     return {
         "id": event.id,
+        "incident_id": pipeline.incident_book.incident_of([event.id]).get(event.id),
         "kind": event.kind.value,
         "outpost_id": event.outpost_id,
         "clip_id": event.clip_id,

@@ -16,7 +16,7 @@ from outwatch.pipeline.sensor_events import publish_sensor_events
 from outwatch.pipeline.wiring import Pipeline
 from storage.tables import WorkState
 
-SENSOR_STEPS = ("write_readings", "publish_sensor_events", "send_alerts")
+SENSOR_STEPS = ("write_readings", "publish_sensor_events", "join_incidents", "send_alerts")
 Watcher = Callable[[str, str, float | None], None]
 """Told the step, its subject, and for long steps the seconds of footage done so far."""
 
@@ -111,4 +111,6 @@ def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> 
         return sensors.write_readings(pipeline, subject)
     if step == "publish_sensor_events":
         return publish_sensor_events(pipeline, subject)
+    if step == "join_incidents":
+        return steps.join_incidents(pipeline, subject)
     return steps.raise_alerts(pipeline, subject)

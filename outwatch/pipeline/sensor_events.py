@@ -12,7 +12,6 @@ an event of its happening starts, or started before, is asked again.
 from __future__ import annotations
 
 import hashlib
-import json
 from collections.abc import Iterator
 from dataclasses import replace
 from datetime import datetime, timedelta
@@ -22,6 +21,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.compute as pc
 
+from detection.evidence import draw_map
 from detection.trips import (
     RULE_VERSION,
     Trip,
@@ -34,7 +34,8 @@ from detection.trips import (
 from outwatch.domain.errors import ObjectMissing
 from outwatch.domain.types import Event, EventKind, Outcome, Outpost
 from outwatch.pipeline.alerts import window_events
-from outwatch.pipeline.wiring import SOFTWARE, Pipeline
+from outwatch.pipeline.evidence_record import keep_record, setup_of_sensors
+from outwatch.pipeline.wiring import Pipeline
 from outwatch.pipeline.work import Done, Job, perform
 from storage import keys, schemas
 
@@ -161,7 +162,7 @@ def publish_sensor_events(pipeline: Pipeline, window: str) -> Outcome:
         for stale in {name for event in before for name in event.evidence_keys}.difference(evidence):
             pipeline.store.delete(stale)
         outcome = Outcome("publish_sensor_events", window, (*evidence, key), {"events": len(events)})
-        return Done(outcome, (("send_alerts", window),))
+        return Done(outcome, (("join_incidents", window),))
 
     return perform(pipeline, "publish_sensor_events", window, work)
 
@@ -171,14 +172,23 @@ def _event_id(kind: EventKind, outpost_id: str, started_at: datetime) -> str:
 
 
 def _with_evidence(pipeline: Pipeline, tripped: Tripped, *, trips: Trips) -> Event:
-    """Write the record of what an event rests on, and return the event with its key."""
+    """Write an event's map and the record of what it rests on, and return the event with their keys."""
     event = tripped.event
     windows = sorted({trips.window_of(trip.at) for trip in tripped.trips})
     inputs = [keys.lake("readings", dt=keys.dt_of(keys.window_start(name)), name=name) for name in windows]
     sensors = {trip.sensor.id: trip.sensor for trip in tripped.trips}
-    record = {
-        "event_id": event.id,
-        "inputs": {key: trips.digest(key) for key in inputs},
+    drawn = draw_map(
+        event,
+        outpost=pipeline.outpost(event.outpost_id),
+        local_zone=pipeline.zone,
+        sensors=list(sensors.values()),
+        terrain=pipeline.terrain,
+    )
+    dt = keys.dt_of(event.started_at)
+    key, place = (keys.evidence(event.id, dt=dt, name=name) for name in (keys.RECORD, keys.MAP))
+    kept = replace(event, evidence_keys=(key, place))
+    pipeline.store.put(place, drawn)
+    more = {
         "sensors": {
             sensor.id: {
                 "name": sensor.name,
@@ -192,12 +202,17 @@ def _with_evidence(pipeline: Pipeline, tripped: Tripped, *, trips: Trips) -> Eve
         "may_be_older_s": max(trip.may_be_older for trip in tripped.trips).total_seconds(),
         "reading_count": len(tripped.trips),
         "readings": [_reading(trip) for trip in tripped.trips[:MAX_EVIDENCE_READINGS]],
-        "rule_version": event.rule_version,
-        "software": SOFTWARE,
     }
-    key = keys.evidence(event.id, dt=keys.dt_of(event.started_at), name="evidence.json")
-    pipeline.store.put(key, json.dumps(record, indent=1, sort_keys=True, ensure_ascii=False).encode())
-    return replace(event, evidence_keys=(key,))
+    keep_record(
+        pipeline,
+        kept,
+        key=key,
+        inputs={name: trips.digest(name) for name in inputs},
+        outputs={keys.MAP: hashlib.sha256(drawn).hexdigest()},
+        setup=setup_of_sensors(pipeline, event),
+        more=more,
+    )
+    return kept
 
 
 def _reading(trip: Trip) -> dict[str, Any]:

@@ -12,6 +12,7 @@ from outwatch.domain.types import Outcome
 from outwatch.pipeline.alerts import deliver_alerts, raise_alerts, window_events
 from outwatch.pipeline.detection import clip_notes, detect_clips
 from outwatch.pipeline.events import publish_events
+from outwatch.pipeline.incidents import join_incidents
 from outwatch.pipeline.registration import register_upload
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.pipeline.work import MAX_ATTEMPTS, Done, Job, open_subjects, perform, summary
@@ -23,6 +24,7 @@ __all__ = [
     "deliver_alerts",
     "detect_clips",
     "ingest_footage",
+    "join_incidents",
     "open_subjects",
     "publish_events",
     "raise_alerts",
@@ -36,6 +38,7 @@ STEPS = (
     "publish_events",
     "write_readings",
     "publish_sensor_events",
+    "join_incidents",
     "send_alerts",
 )
 """The steps in the order in which data passes them; each opens the next in the ledger."""

@@ -7,7 +7,8 @@ using them (``steps.py``) and reading the environment (``outwatch/settings.py``)
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -17,31 +18,38 @@ from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 from zoneinfo import ZoneInfo
 
+from sqlalchemy import Engine
+
 from alerting.email import EmailChannel
 from alerting.log import LogChannel
 from alerting.webhook import WebhookChannel
 from detection.contrast import LEAST_CONTRAST
 from detection.ground import ErrorBudget, GroundLocator
+from detection.incidents import JoinRules, join
 from detection.rules import Thresholds
-from detection.terrain import DemTerrain
+from detection.terrain import DemTerrain, Geoid
 from detection.trips import TripThresholds
 from ingest.feeds.mapping import TopicMapping
 from ingest.sandbox import Limits
 from outwatch import __version__
+from outwatch.domain.calibrations import parse_calibrations
 from outwatch.domain.errors import ConfigInvalid, ModelUnavailable
 from outwatch.domain.outposts import parse_outposts
-from outwatch.domain.ports import Channel, Detector, ObjectStore, SensorFeed
+from outwatch.domain.ports import Channel, Detector, ObjectStore, SensorFeed, Terrain
 from outwatch.domain.sensors import Registry, parse_sensors
-from outwatch.domain.types import Modality, Outpost
-from outwatch.settings import FeedSettings, Settings, TopicSettings, load_settings
+from outwatch.domain.types import Camera, Modality, Outpost
+from outwatch.settings import FeedSettings, GroundSettings, Settings, TopicSettings, load_settings
 from storage.alert_book import AlertBook
+from storage.corrections import Corrections
 from storage.database import connect, migrate
+from storage.incidents import IncidentBook
 from storage.lake import Lake
 from storage.ledger import Ledger
 from storage.local import LocalStore
 from storage.pulled import PulledFiles
 from storage.readings import ReadingInbox
 from storage.s3 import S3Store
+from storage.seals import SealBook
 from storage.workers import worker_name
 
 SOFTWARE = f"outwatch {__version__}"
@@ -63,6 +71,9 @@ class Pipeline:
     alert_book: AlertBook
     pulled_files: PulledFiles
     inbox: ReadingInbox
+    corrections: Corrections
+    incident_book: IncidentBook
+    seals: SealBook
     now: Callable[[], datetime] = utc_now
     _detectors: dict[Modality, Detector] = field(default_factory=dict)
 
@@ -95,6 +106,12 @@ class Pipeline:
     def locator(self) -> GroundLocator:
         """Return the locator with its terrain and error budget."""
         return build_locator(self.settings)
+
+    @cached_property
+    def terrain(self) -> Terrain | None:
+        """Return the heights of the ground for maps; None where no elevation model is set."""
+        dem = self.settings.ground.dem
+        return None if dem is None else DemTerrain(dem)
 
     @property
     def zone(self) -> ZoneInfo:
@@ -352,8 +369,32 @@ def _mapping(topic: TopicSettings, *, feed: str) -> TopicMapping:
 def build_locator(settings: Settings) -> GroundLocator:
     """Return the locator with its terrain and error budget."""
     ground = settings.ground
-    terrain = DemTerrain(ground.dem) if ground.dem is not None else None
-    return GroundLocator(terrain, ErrorBudget(**ground.model_dump(exclude={"dem"})))
+    geoid = Geoid()
+    above_ellipsoid = geoid if ground.dem_datum == "ellipsoid" else None
+    terrain = None if ground.dem is None else DemTerrain(ground.dem, above_ellipsoid=above_ellipsoid)
+    return GroundLocator(
+        terrain, error_budget(ground), geoid=geoid, calibrations=load_calibrations(ground.calibrations)
+    )
+
+
+def error_budget(ground: GroundSettings) -> ErrorBudget:
+    """Return what is not known of a pose."""
+    return ErrorBudget(**ground.model_dump(exclude={"dem", "dem_datum", "calibrations"}))
+
+
+def load_calibrations(path: Path | None) -> Mapping[str, Camera]:
+    """Return the cameras that were calibrated, by name.
+
+    Raises:
+        ConfigInvalid: the file cannot be read, or says something impossible.
+    """
+    if path is None:
+        return {}
+    try:
+        data = tomllib.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise ConfigInvalid(f"calibrations {path} cannot be read as TOML: {error}") from error
+    return parse_calibrations(data, file=str(path))
 
 
 def build_channels(settings: Settings) -> tuple[Channel, ...]:
@@ -391,6 +432,24 @@ def build_channels(settings: Settings) -> tuple[Channel, ...]:
     return tuple(built)
 
 
+def join_rules(settings: Settings) -> JoinRules:
+    """Return when events are one happening."""
+    values = settings.incidents.model_dump()
+    return JoinRules(**{name: value for name, value in values.items() if not name.startswith("baseline_")})
+
+
+def build_incident_book(settings: Settings, engine: Engine) -> IncidentBook:
+    """Return the book of incidents with the rule that joins them."""
+    rules = join_rules(settings)
+    return IncidentBook(
+        engine,
+        join=lambda accounts, rulings: join(accounts, rules=rules, rulings=rulings),
+        longest=rules.longest,
+        reach=rules.reach,
+        now=utc_now,
+    )
+
+
 @contextmanager
 def open_pipeline(settings: Settings | None = None) -> Iterator[Pipeline]:
     """Build a pipeline, bring its database to date, and close what it opened.
@@ -411,6 +470,9 @@ def open_pipeline(settings: Settings | None = None) -> Iterator[Pipeline]:
             alert_book=AlertBook(engine, worker=worker, lease=settings.lease, now=utc_now),
             pulled_files=PulledFiles(engine, now=utc_now),
             inbox=ReadingInbox(engine, ledger, window=settings.sensors.window),
+            corrections=Corrections(engine, now=utc_now),
+            incident_book=build_incident_book(settings, engine),
+            seals=SealBook(engine, now=utc_now),
         )
     finally:
         engine.dispose()

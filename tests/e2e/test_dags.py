@@ -22,6 +22,7 @@ EXPECTED = {
     "detect_clips",
     "publish_events",
     "ingest_sensors",
+    "join_incidents",
     "send_alerts",
     "sweep",
 }
@@ -83,7 +84,8 @@ def test_flight_through_the_dags(settings: Settings, gathering_flight: Simulated
             "OUTWATCH_ALERTS__WEBHOOK_SECRET": receiver.secret,
         }
         listed_twice = ("pull_sources", "pull_sources")
-        order = (*listed_twice, "ingest_footage", "detect_clips", "publish_events", "send_alerts", "sweep")
+        flown = ("ingest_footage", "detect_clips", "publish_events", "join_incidents", "send_alerts")
+        order = (*listed_twice, *flown, "sweep")
         runs = embedded_airflow.run_dags(home, order, settings=environment)
     assert [(run["dag_id"], run["state"]) for run in runs] == [(dag_id, "success") for dag_id in order]
     with wiring.open_pipeline(settings) as pipeline:
