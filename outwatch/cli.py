@@ -19,7 +19,7 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from outwatch import __version__
-from outwatch.commands import courier, files, pull, sensors, telemetry
+from outwatch.commands import courier, evidence, files, pull, sensors, telemetry
 from outwatch.commands.shared import (
     COLOUR_OF_OUTCOME,
     AsJson,
@@ -421,6 +421,8 @@ app.command()(courier.serve)
 app.command()(courier.uploads)
 app.command()(sensors.sensors)
 app.command()(sensors.watch)
+app.command()(evidence.verify)
+app.command("evidence")(evidence.evidence)
 
 if __name__ == "__main__":
     app()

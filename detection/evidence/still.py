@@ -13,13 +13,28 @@ from zoneinfo import ZoneInfo
 
 import numpy as np
 from PIL import Image as Pictures
-from PIL import ImageDraw, ImageFont
+from PIL import ImageDraw
 
+from detection.evidence.style import (
+    GREY,
+    INK,
+    NIGHT,
+    ORANGE,
+    PAPER,
+    REVIEWS,
+    SKY,
+    YELLOW,
+    font,
+    font_that_fits,
+    length_words,
+    round_length,
+    wind_of,
+)
 from detection.ground import hfov_of
 from detection.rays import ray_directions
 from detection.rules import LABELS
 from outwatch.domain.geometry import LocalFrame
-from outwatch.domain.types import Camera, Detection, Event, EventKind, Image, Outpost, Review, TelemetrySample
+from outwatch.domain.types import Camera, Detection, Event, EventKind, Image, Outpost, TelemetrySample
 
 MIN_WIDTH_PX = 1280
 """Smaller pictures are enlarged at least to this, so that lines are crisp on thermal pixels."""
@@ -29,24 +44,31 @@ PANEL_WIDTH_PX = 460
 JPEG_QUALITY = 88
 _MARGIN_PX, _HEAD_PX, _FOOT_PX = 24, 76, 64
 _FACTS_TOP_PX, _HEADING_PX, _LINE_PX, _GAP_PX, _REVIEW_PX, _COMPASS_PX = 12, 24, 32, 20, 84, 124
-_SMALLEST_FONT_PX = 12
 _BAR_SHARE = 0.22
 """Longest scale bar, as a share of the picture's width."""
 _SURE = 0.99
-_METRES_PER_KM = 1000
-# Okabe and Ito's palette, told apart with every colour vision (Color Universal Design, 2008).
-_ORANGE, _SKY, _YELLOW = (230, 159, 0), (86, 180, 233), (240, 228, 66)
-_INK, _GREY, _PAPER, _NIGHT = (245, 245, 245), (170, 176, 182), (24, 27, 31), (0, 0, 0)
-_WINDS = ("N", "NNE", "NE", "ENE", "E", "ESE", "SE", "SSE", "S", "SSW", "SW", "WSW", "W", "WNW", "NW", "NNW")
 _NOUNS = {
     EventKind.VEHICLE_NEAR_OUTPOST: ("vehicle", "vehicles"),
+    EventKind.STOPPED_VEHICLE: ("vehicle", "vehicles"),
+    EventKind.APPROACH: ("person or vehicle", "people or vehicles"),
+    EventKind.CONVOY: ("vehicle", "vehicles"),
     EventKind.GATHERING_NEAR_OUTPOST: ("person", "people"),
+    EventKind.GATHERING_GROWING: ("person", "people"),
+    EventKind.GATHERING_DISPERSING: ("person", "people"),
+    EventKind.LOITERING: ("person", "people"),
+    EventKind.NIGHT_ACTIVITY: ("person or vehicle", "people or vehicles"),
 }
-_REVIEWS = {
-    Review.UNREVIEWED: ("UNREVIEWED", "A question for a person: please look."),
-    Review.CONFIRMED: ("CONFIRMED", "A person looked and agreed."),
-    Review.FALSE: ("FALSE", "A person looked and did not agree."),
+_TITLES = {
+    EventKind.STOPPED_VEHICLE: "Stopped vehicle",
+    EventKind.APPROACH: "Approach",
+    EventKind.CONVOY: "Convoy",
+    EventKind.GATHERING_NEAR_OUTPOST: "Gathering",
+    EventKind.GATHERING_GROWING: "Growing gathering",
+    EventKind.GATHERING_DISPERSING: "Dispersing gathering",
+    EventKind.LOITERING: "Loitering",
+    EventKind.NIGHT_ACTIVITY: "Night activity",
 }
+"""Of vehicles near an outpost the noun says all."""
 
 Facts = list[tuple[str, list[str]]]
 
@@ -81,12 +103,12 @@ def draw_still(
     picture = _picture(image, detections, kind=event.kind, zoom=zoom)
     body_px = max(picture.height, _panel_height(facts))
     size = picture.width + PANEL_WIDTH_PX, _HEAD_PX + body_px + _FOOT_PX
-    sheet = Pictures.new("RGB", size, _PAPER)
+    sheet = Pictures.new("RGB", size, PAPER)
     sheet.paste(picture, (0, _HEAD_PX))
     draw = ImageDraw.Draw(sheet)
     title = title_of(event, outpost)
-    font = _font_that_fits(title, sheet.width - 2 * _MARGIN_PX, largest_px=44)
-    draw.text((_MARGIN_PX, _HEAD_PX // 2), title, font=font, fill=_INK, anchor="lm")
+    title_font = font_that_fits(title, sheet.width - 2 * _MARGIN_PX, largest_px=44)
+    draw.text((_MARGIN_PX, _HEAD_PX // 2), title, font=title_font, fill=INK, anchor="lm")
     left = picture.width + _MARGIN_PX
     bottom = _write_facts(draw, facts, left=left, top=_HEAD_PX + _FACTS_TOP_PX)
     _draw_review(draw, event, left=left, top=bottom)
@@ -95,8 +117,8 @@ def draw_still(
     metre_px = metre_in_px(event, pose=pose, camera=camera, width_px=width_px, height_px=height_px)
     _draw_scale(draw, metre_px and metre_px * zoom, left=_MARGIN_PX, middle=middle, width_px=picture.width)
     source = f"{clip_name}   clip {event.clip_id}   frame {event.peak_frame_index}   {event.model_id}"
-    font = _font_that_fits(source, sheet.width - round(picture.width * 0.6), largest_px=20)
-    draw.text((sheet.width - _MARGIN_PX, middle), source, font=font, fill=_GREY, anchor="rm")
+    source_font = font_that_fits(source, sheet.width - round(picture.width * 0.6), largest_px=20)
+    draw.text((sheet.width - _MARGIN_PX, middle), source, font=source_font, fill=GREY, anchor="rm")
     buffer = io.BytesIO()
     sheet.save(buffer, "JPEG", quality=JPEG_QUALITY, subsampling=0)
     return buffer.getvalue()
@@ -104,12 +126,15 @@ def draw_still(
 
 def title_of(event: Event, outpost: Outpost) -> str:
     """Return the event in one plain line."""
+    if event.kind is EventKind.SENSOR_TRIP:
+        number = len(event.sensor_ids)
+        return f"{number} {'sensor' if number == 1 else 'sensors'} tripped near {outpost.name}"
     one, many = _NOUNS[event.kind]
     noun = one if event.count == 1 else many
     about = f"about {event.count} {noun} ({_interval(event)})"
     if event.count_low == event.count_high:
         about = f"{event.count} {noun}"
-    what = "Gathering" if event.kind is EventKind.GATHERING_NEAR_OUTPOST else noun.capitalize()
+    what = _TITLES.get(event.kind, noun.capitalize())
     return f"{what} near {outpost.name}: {about}"
 
 
@@ -117,7 +142,7 @@ def facts_of(event: Event, *, outpost: Outpost, local_zone: ZoneInfo) -> Facts:
     """Return what stands beside the picture: headings, each with its lines."""
     local = event.peak_at.astimezone(local_zone)
     start, end = (at.astimezone(local_zone) for at in (event.started_at, event.ended_at))
-    where = f"{_length(event.distance_m)} {wind_of(event.bearing_deg)} ({event.bearing_deg:.0f}°) of it"
+    where = f"{length_words(event.distance_m)} {wind_of(event.bearing_deg)} ({event.bearing_deg:.0f}°) of it"
     if event.distance_m == 0:
         where = "inside its boundary"
     chance = f"{event.p_inside:.0%}" if event.p_inside <= _SURE else "over 99%"
@@ -125,7 +150,7 @@ def facts_of(event: Event, *, outpost: Outpost, local_zone: ZoneInfo) -> Facts:
     point, radius_m = event.fix.point, event.fix.error_radius_m
     place = [] if point is None else [f"{point.lat_deg:.5f}, {point.lon_deg:.5f}"]
     if radius_m is not None:
-        place.append(f"true place within {_length(math.ceil(radius_m))} (9 in 10)")
+        place.append(f"true place within {length_words(math.ceil(radius_m))} (9 in 10)")
     if event.fix.method == "flat_ground":
         place.append("assumes flat ground")
     return [
@@ -162,30 +187,8 @@ def metre_in_px(
     return width_px / 2 / math.tan(math.radians(hfov_deg / 2)) / depth_m if depth_m > 0 else None
 
 
-def wind_of(bearing_deg: float) -> str:
-    """Return the nearest of the sixteen compass points."""
-    return _WINDS[round(bearing_deg / 22.5) % len(_WINDS)]
-
-
 def _interval(event: Event) -> str:
     return f"{event.count_low} to {event.count_high}"
-
-
-def _length(metres: float) -> str:
-    return f"{metres:.0f} m" if metres < _METRES_PER_KM else f"{metres / _METRES_PER_KM:.1f} km"
-
-
-def _font(size_px: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    return ImageFont.load_default(size_px)
-
-
-def _font_that_fits(
-    text: str, width_px: int, *, largest_px: int
-) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
-    """Return the largest font, down to the smallest that can be read, in which a line fits a width."""
-    sizes = range(largest_px, _SMALLEST_FONT_PX, -1)
-    fitting = (font for font in map(_font, sizes) if font.getlength(text) <= width_px)
-    return next(fitting, _font(_SMALLEST_FONT_PX))
 
 
 def _picture(
@@ -204,8 +207,8 @@ def _picture(
             box = left - 3, top - 3, right + 3, bottom + 3
             if strong:
                 # A dark edge keeps the line visible on white-hot ground.
-                draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), outline=_NIGHT, width=5)
-            draw.rectangle(box, outline=_ORANGE if strong else _SKY, width=3 if strong else 1)
+                draw.rectangle((box[0] - 1, box[1] - 1, box[2] + 1, box[3] + 1), outline=NIGHT, width=5)
+            draw.rectangle(box, outline=ORANGE if strong else SKY, width=3 if strong else 1)
     return picture
 
 
@@ -218,11 +221,11 @@ def _panel_height(facts: Facts) -> int:
 def _write_facts(draw: ImageDraw.ImageDraw, facts: Facts, *, left: int, top: int) -> int:
     """Write headings and lines, and return where they end."""
     for heading, lines in facts:
-        draw.text((left, top), heading, font=_font(17), fill=_GREY)
+        draw.text((left, top), heading, font=font(17), fill=GREY)
         top += _HEADING_PX
         for line in lines:
-            font = _font_that_fits(line, PANEL_WIDTH_PX - 2 * _MARGIN_PX, largest_px=26)
-            draw.text((left, top), line, font=font, fill=_INK)
+            line_font = font_that_fits(line, PANEL_WIDTH_PX - 2 * _MARGIN_PX, largest_px=26)
+            draw.text((left, top), line, font=line_font, fill=INK)
             top += _LINE_PX
         top += _GAP_PX
     return top
@@ -230,11 +233,11 @@ def _write_facts(draw: ImageDraw.ImageDraw, facts: Facts, *, left: int, top: int
 
 def _draw_review(draw: ImageDraw.ImageDraw, event: Event, *, left: int, top: int) -> None:
     """Say whether a person has looked."""
-    word, sentence = _REVIEWS[event.review]
+    word, sentence = REVIEWS[event.review]
     right = left + PANEL_WIDTH_PX - 2 * _MARGIN_PX
-    draw.rounded_rectangle((left, top, right, top + _REVIEW_PX), radius=8, outline=_YELLOW, width=2)
-    draw.text((left + 16, top + 12), word, font=_font(26), fill=_YELLOW)
-    draw.text((left + 16, top + 48), sentence, font=_font(20), fill=_INK)
+    draw.rounded_rectangle((left, top, right, top + _REVIEW_PX), radius=8, outline=YELLOW, width=2)
+    draw.text((left + 16, top + 12), word, font=font(26), fill=YELLOW)
+    draw.text((left + 16, top + 48), sentence, font=font(20), fill=INK)
 
 
 def _draw_north(draw: ImageDraw.ImageDraw, pose: TelemetrySample | None, *, left: int, bottom: int) -> None:
@@ -242,9 +245,9 @@ def _draw_north(draw: ImageDraw.ImageDraw, pose: TelemetrySample | None, *, left
     radius_px = _COMPASS_PX // 2
     x, y = left + radius_px, bottom - radius_px
     if pose is None or pose.heading_deg is None:
-        draw.text((left, bottom), "North is not known", font=_font(22), fill=_GREY, anchor="ls")
+        draw.text((left, bottom), "North is not known", font=font(22), fill=GREY, anchor="ls")
         return
-    draw.ellipse((x - radius_px, y - radius_px, x + radius_px, y + radius_px), outline=_GREY, width=2)
+    draw.ellipse((x - radius_px, y - radius_px, x + radius_px, y + radius_px), outline=GREY, width=2)
     angle = math.radians(-pose.heading_deg)
     ahead, aside = (math.sin(angle), -math.cos(angle)), (math.cos(angle), math.sin(angle))
 
@@ -254,15 +257,15 @@ def _draw_north(draw: ImageDraw.ImageDraw, pose: TelemetrySample | None, *, left
             y + radius_px * (along * ahead[1] + across * aside[1]),
         )
 
-    draw.polygon([spot(0.55, 0), spot(-0.6, 0.34), spot(-0.35, 0), spot(-0.6, -0.34)], fill=_INK)
-    draw.text(spot(0.78, 0), "N", font=_font(24), fill=_ORANGE, anchor="mm")
+    draw.polygon([spot(0.55, 0), spot(-0.6, 0.34), spot(-0.35, 0), spot(-0.6, -0.34)], fill=INK)
+    draw.text(spot(0.78, 0), "N", font=font(24), fill=ORANGE, anchor="mm")
     heading = pose.heading_deg % 360
-    draw.text((x + radius_px + 18, y - 16), "Up in the picture is", font=_font(20), fill=_GREY, anchor="lm")
+    draw.text((x + radius_px + 18, y - 16), "Up in the picture is", font=font(20), fill=GREY, anchor="lm")
     draw.text(
         (x + radius_px + 18, y + 14),
         f"{wind_of(heading)} ({heading:.0f}°)",
-        font=_font(26),
-        fill=_INK,
+        font=font(26),
+        fill=INK,
         anchor="lm",
     )
 
@@ -272,13 +275,12 @@ def _draw_scale(
 ) -> None:
     """Draw a bar of a round number of metres, as long as it is at the event's place."""
     if metre_px is None:
-        draw.text((left, middle), "Scale is not known", font=_font(22), fill=_GREY, anchor="lm")
+        draw.text((left, middle), "Scale is not known", font=font(22), fill=GREY, anchor="lm")
         return
     longest_m = width_px * _BAR_SHARE / metre_px
-    power = 10.0 ** math.floor(math.log10(longest_m))
-    metres = max(step * power for step in (1, 2, 5) if step * power <= longest_m)
+    metres = round_length(longest_m)
     right = left + metres * metre_px
-    draw.line((left, middle, right, middle), fill=_INK, width=5)
+    draw.line((left, middle, right, middle), fill=INK, width=5)
     for x in (left, right):
-        draw.line((x, middle - 11, x, middle + 11), fill=_INK, width=3)
-    draw.text((right + 14, middle), f"{metres:g} m at the event", font=_font(24), fill=_INK, anchor="lm")
+        draw.line((x, middle - 11, x, middle + 11), fill=INK, width=3)
+    draw.text((right + 14, middle), f"{metres:g} m at the event", font=font(24), fill=INK, anchor="lm")
