@@ -30,8 +30,9 @@ EDGE_PX = 3.0
 """A box that ends so close to a tile's edge is cut by it: what the regression of a box's side is off by."""
 COVERED = 0.5
 """Share of a cut box from which a whole one covers it: the same thing, seen in full by a neighbour."""
-LAPPED = 0.3
-"""Share of the smaller of two pieces from which they are one thing: it runs on through both tiles."""
+LAPPED = 0.2
+"""Share of the smaller of two pieces from which they are one thing, which runs on through both tiles:
+tiles overlap by at most a quarter."""
 PAD_GREY = 114
 """Value of the letterbox's bars, the one the models were trained with (Ultralytics LetterBox)."""
 
@@ -208,24 +209,22 @@ def _unite(
     corners: Floats, confidences: Floats, group_ids: npt.NDArray[np.int64], pieces: npt.NDArray[np.intp]
 ) -> list[int]:
     """Grow the surest pieces in ``corners`` over those of their group that lap over them; return them."""
-    left = sorted(pieces.tolist(), key=lambda index: -confidences[index])
+    left = pieces[np.argsort(-confidences[pieces], kind="stable")]
     united = []
-    while left:
-        first, *rest = left
-        lap = np.maximum(
-            share_inside(corners[[first]], corners[rest])[0],
-            share_inside(corners[rest], corners[[first]])[:, 0],
-        )
-        same = [
-            index
-            for index, share in zip(rest, lap, strict=True)
-            if share >= LAPPED and group_ids[index] == group_ids[first]
-        ]
-        whole = corners[[first, *same]]
-        corners[first] = [*whole[:, :2].min(axis=0), *whole[:, 2:].max(axis=0)]
+    while len(left):
+        first, left = int(left[0]), left[1:]
         united.append(first)
-        left = [index for index in rest if index not in same]
+        while (lapping := _lapping(corners, first, left) & (group_ids[left] == group_ids[first])).any():
+            whole = corners[[first, *left[lapping]]]
+            corners[first] = [*whole[:, :2].min(axis=0), *whole[:, 2:].max(axis=0)]
+            left = left[~lapping]
     return united
+
+
+def _lapping(corners: Floats, first: int, others: npt.NDArray[np.intp]) -> npt.NDArray[np.bool_]:
+    """Return which other boxes lie in a box, or it in them, by at least ``LAPPED``."""
+    one, rest = corners[[first]], corners[others]
+    return np.asarray(np.maximum(share_inside(one, rest)[0], share_inside(rest, one)[:, 0]) >= LAPPED)
 
 
 def share_inside(first_xyxy: Floats, second_xyxy: Floats) -> npt.NDArray[np.float64]:

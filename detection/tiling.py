@@ -74,8 +74,11 @@ class SizeLimits:
     """Length in the model's input that a person should have."""
     vehicle_input_px: float = 30.0
     """The same of a vehicle."""
-    longest_whole_px: int = 1280
-    """Longest side to which a whole frame is scaled; beyond it tiles take over."""
+    longest_whole_px: int = 1920
+    """Longest side to which a whole frame is scaled; beyond it tiles take over. Whole, Full HD costs 230 ms
+    of one core and 440 MB; in eight tiles 254 ms, and people at the tiles' edges (benchmarks/merging.py)."""
+    unknown_px: int = 1280
+    """Longest side to which a frame is scaled whose ground sample distance nobody knows."""
     max_tiles: int = 24
     """More tiles are never cut for a look: they become coarser instead."""
 
@@ -151,9 +154,10 @@ def plan_look(
 ) -> LookPlan:
     """Return the cheapest look in which people and vehicles have the pixels they need.
 
-    The choices are few, as a runtime compiles a model for each: the whole frame at one of three sizes,
-    or tiles at the frame's own pixels, at 0.7 of them, at half, and so on. Where the ground sample
-    distance is unknown, a frame is looked at whole, at its own size up to ``longest_whole_px``.
+    The choices are few, as a runtime compiles a model for each: the whole frame at steps of about 1.4
+    from the model's own size on, or tiles at the frame's own pixels, at 0.7 of them, at half, and so on.
+    Where the ground sample distance is unknown, a frame is looked at whole, at its own size up to
+    ``unknown_px``, and nothing is refused: nothing of it can be placed on the ground either.
 
     Args:
         gsd_m: metres that one pixel covers, None where unknown.
@@ -166,7 +170,7 @@ def plan_look(
     longest_px = max(width_px, height_px)
     rungs_px = _rungs(model_input_px, sizes.longest_whole_px)
     if gsd_m is None:
-        return LookPlan(_first_from(rungs_px, longest_px))
+        return LookPlan(_first_from(rungs_px, min(longest_px, sizes.unknown_px)))
     pitch = _STRAIGHT_DOWN_DEG if pitch_deg is None else pitch_deg
     seen_px = {label: thing.seen_px(gsd_m=gsd_m, pitch_deg=pitch) for label, thing in _THINGS.items()}
     blind_to = tuple(label for label in _THINGS if seen_px[label] < sizes.in_frame_px(label))
@@ -184,10 +188,11 @@ def plan_look(
 
 
 def _rungs(model_input_px: int, longest_whole_px: int) -> tuple[int, ...]:
-    """Return the inputs of a whole frame, ascending: the model's own, the largest, and one between."""
-    largest_px = max(model_input_px, longest_whole_px)
-    between_px = _strides(math.sqrt(model_input_px * largest_px))
-    return tuple(sorted({model_input_px, between_px, largest_px}))
+    """Return the inputs of a whole frame, ascending, from the model's own to the largest."""
+    ratio = max(1.0, longest_whole_px / model_input_px)
+    steps = max(1, round(2 * math.log2(ratio)))
+    between_px = (_strides(model_input_px * ratio ** (step / steps)) for step in range(1, steps))
+    return tuple(sorted({model_input_px, *between_px, max(model_input_px, longest_whole_px)}))
 
 
 def _first_from(rungs_px: Sequence[int], wanted_px: float) -> int:
@@ -201,7 +206,7 @@ def _strides(length_px: float) -> int:
 def _tiled(
     width_px: int, height_px: int, *, gsd_m: float, wanted: float, model_input_px: int, sizes: SizeLimits
 ) -> LookPlan:
-    """Return tiles in which the frame is scaled by ``wanted``, rounded up, or by less if they are too many."""
+    """Return tiles in which the frame is scaled by ``wanted``, rounded up, or by less to be few."""
     step = min(0, math.ceil(2 * math.log2(wanted)))
     while True:
         scale = 2 ** (step / 2)
