@@ -115,31 +115,89 @@ class _Noun(NamedTuple):
         return self.one if count == 1 else self.many
 
 
+_OF_PEOPLE = (
+    EventKind.GATHERING_NEAR_OUTPOST,
+    EventKind.GATHERING_GROWING,
+    EventKind.GATHERING_DISPERSING,
+    EventKind.LOITERING,
+)
+_OF_VEHICLES = (
+    EventKind.VEHICLE_NEAR_OUTPOST,
+    EventKind.STOPPED_VEHICLE,
+    EventKind.APPROACH,
+    EventKind.CONVOY,
+)
 _MINUTE = {"en": _Noun("minute", "minutes"), "ur": _Noun("منٹ", "منٹ")}
 _HOUR = {"en": _Noun("hour", "hours"), "ur": _Noun("گھنٹہ", "گھنٹے")}
 _DAY = {"en": _Noun("day", "days"), "ur": _Noun("دن", "دن")}
 _MOMENT = {"en": "less than a minute", "ur": "ایک منٹ سے کم"}
 _THINGS = {
     "en": {
-        EventKind.GATHERING_NEAR_OUTPOST: _Noun("person", "people"),
-        EventKind.VEHICLE_NEAR_OUTPOST: _Noun("vehicle", "vehicles"),
+        **dict.fromkeys(_OF_PEOPLE, _Noun("person", "people")),
+        **dict.fromkeys(_OF_VEHICLES, _Noun("vehicle", "vehicles")),
+        EventKind.NIGHT_ACTIVITY: _Noun("person or vehicle", "people or vehicles"),
         EventKind.SENSOR_TRIP: _Noun("sensor", "sensors"),
     },
     "ur": {
-        EventKind.GATHERING_NEAR_OUTPOST: _Noun("شخص", "افراد"),
-        EventKind.VEHICLE_NEAR_OUTPOST: _Noun("گاڑی", "گاڑیاں"),
+        **dict.fromkeys(_OF_PEOPLE, _Noun("شخص", "افراد")),
+        **dict.fromkeys(_OF_VEHICLES, _Noun("گاڑی", "گاڑیاں")),
+        EventKind.NIGHT_ACTIVITY: _Noun("شخص یا گاڑی", "افراد یا گاڑیاں"),
         EventKind.SENSOR_TRIP: _Noun("سینسر", "سینسر"),
     },
 }
+_SEEN = {
+    "en": {
+        EventKind.GATHERING_NEAR_OUTPOST: _Noun("Gathering of {}", "Gathering of {}"),
+        EventKind.GATHERING_GROWING: _Noun("Growing gathering of {}", "Growing gathering of {}"),
+        EventKind.GATHERING_DISPERSING: _Noun("Dispersing gathering of {}", "Dispersing gathering of {}"),
+        EventKind.VEHICLE_NEAR_OUTPOST: _Noun("{}", "{}"),
+        EventKind.STOPPED_VEHICLE: _Noun("{} drove up and stopped", "{} drove up and stopped"),
+        EventKind.APPROACH: _Noun("{} approaching", "{} approaching"),
+        EventKind.CONVOY: _Noun("Convoy of {}", "Convoy of {}"),
+        EventKind.LOITERING: _Noun("{} loitering", "{} loitering"),
+        EventKind.NIGHT_ACTIVITY: _Noun("Activity at night, {},", "Activity at night, {},"),
+    },
+    "ur": {
+        EventKind.GATHERING_NEAR_OUTPOST: _Noun("{} کا اجتماع دیکھا گیا", "{} کا اجتماع دیکھا گیا"),
+        EventKind.GATHERING_GROWING: _Noun(
+            "{} کا بڑھتا ہوا اجتماع دیکھا گیا", "{} کا بڑھتا ہوا اجتماع دیکھا گیا"
+        ),
+        EventKind.GATHERING_DISPERSING: _Noun(
+            "{} کا منتشر ہوتا اجتماع دیکھا گیا", "{} کا منتشر ہوتا اجتماع دیکھا گیا"
+        ),
+        EventKind.VEHICLE_NEAR_OUTPOST: _Noun("{} دیکھی گئی", "{} دیکھی گئیں"),
+        EventKind.STOPPED_VEHICLE: _Noun("{} آ کر رکتی دیکھی گئی", "{} آ کر رکتی دیکھی گئیں"),
+        EventKind.APPROACH: _Noun("{} اس طرف آتی دیکھی گئی", "{} اس طرف آتی دیکھی گئیں"),
+        EventKind.CONVOY: _Noun("قافلے میں {} دیکھی گئی", "قافلے میں {} دیکھی گئیں"),
+        EventKind.LOITERING: _Noun("{} دیر تک ٹھہرا دیکھا گیا", "{} دیر تک ٹھہرے دیکھے گئے"),
+        EventKind.NIGHT_ACTIVITY: _Noun("رات کو {} نظر آئی", "رات کو {} نظر آئیں"),
+    },
+}
+"""What is said of so many things, for one and for several."""
+_CROWD_COMES = {"en": "{} approaching", "ur": "{} اس طرف آتے دیکھے گئے"}
 _INNOCENT = {
     "en": {
         EventKind.GATHERING_NEAR_OUTPOST: "a funeral, a jirga or the school run",
+        EventKind.GATHERING_GROWING: "a funeral, a jirga or the school run",
+        EventKind.GATHERING_DISPERSING: "the end of prayer, of a funeral or of school",
         EventKind.VEHICLE_NEAR_OUTPOST: "a resident, a delivery or a patrol",
+        EventKind.STOPPED_VEHICLE: "a resident, a delivery or a breakdown",
+        EventKind.APPROACH: "a resident, a visitor or a patrol",
+        EventKind.CONVOY: "a wedding, traders or a patrol",
+        EventKind.LOITERING: "a guard, a shepherd or somebody who waits",
+        EventKind.NIGHT_ACTIVITY: "a caretaker, a resident or a late delivery",
         EventKind.SENSOR_TRIP: "an animal, the wind or a resident",
     },
     "ur": {
         EventKind.GATHERING_NEAR_OUTPOST: "جنازہ، جرگہ یا سکول آتے جاتے بچے",
+        EventKind.GATHERING_GROWING: "جنازہ، جرگہ یا سکول آتے جاتے بچے",
+        EventKind.GATHERING_DISPERSING: "نماز، جنازے یا سکول کے بعد لوٹتے لوگ",
         EventKind.VEHICLE_NEAR_OUTPOST: "کوئی مقامی رہائشی، سامان کی ترسیل یا گشت کی گاڑی",
+        EventKind.STOPPED_VEHICLE: "کوئی مقامی رہائشی، سامان کی ترسیل یا خراب گاڑی",
+        EventKind.APPROACH: "کوئی مقامی رہائشی، ملاقاتی یا گشت کی گاڑی",
+        EventKind.CONVOY: "بارات، تاجر یا گشت کی گاڑیاں",
+        EventKind.LOITERING: "پہرے دار، چرواہا یا انتظار کرتا کوئی شخص",
+        EventKind.NIGHT_ACTIVITY: "چوکیدار، کوئی مقامی رہائشی یا دیر سے آیا سامان",
         EventKind.SENSOR_TRIP: "کوئی جانور، ہوا یا کوئی مقامی رہائشی",
     },
 }
@@ -242,6 +300,7 @@ def text_en(event: Event, *, outpost: Outpost, age: Age, zone: ZoneInfo) -> str:
         f"Where: {_where_en(event, outpost=outpost)}",
         f"When: {_when(event, zone=zone, language='en')}{_ago_en(age)}.",
         f"How sure: {_certainty_en(event, outpost=outpost)}",
+        *_context_en(event),
         f"No person has checked this yet. It may be innocent: {_INNOCENT['en'][event.kind]}.",
         f"What to do: {_source(event.kind).advice_en}, then answer: confirmed or false.",
     ]
@@ -257,6 +316,7 @@ def text_ur(event: Event, *, outpost: Outpost, age: Age, zone: ZoneInfo) -> str:
         f"جگہ: {_where_ur(event, outpost=outpost)}",
         f"وقت: {_when(event, zone=zone, language='ur')}{_ago_ur(age)}۔",
         f"یقین: {_certainty_ur(event, outpost=outpost)}",
+        *_context_ur(event),
         f"ابھی تک کسی شخص نے اس کی جانچ نہیں کی۔ یہ بے ضرر بھی ہو سکتا ہے: {_INNOCENT['ur'][event.kind]}۔",
         f"کیا کریں: {_source(event.kind).advice_ur}، پھر جواب دیں: درست یا غلط۔",
     ]
@@ -349,15 +409,52 @@ def _bound_in_words(bound: timedelta, *, language: Language) -> str:
     return f"{_number(count, language)} {word}"
 
 
+def _context_en(event: Event) -> list[str]:
+    """Return what its place and hour say of an event; nothing where they say nothing."""
+    lines = [f"Note: {'; '.join(event.notes)}."] if event.notes else []
+    if event.lowered_by:
+        levels = "one level" if event.lowered_by == 1 else f"{event.lowered_by} levels"
+        lines.append(f"Priority: {levels} lower, as this is expected here at this hour.")
+    return lines
+
+
+def _context_ur(event: Event) -> list[str]:
+    lines = [f"نوٹ: {_auto('; '.join(event.notes))}۔"] if event.notes else []
+    if event.lowered_by:
+        levels = f"{_ltr(str(event.lowered_by))} {'درجہ' if event.lowered_by == 1 else 'درجے'}"
+        lines.append(f"ترجیح: {levels} کم، کیونکہ اس وقت یہاں یہ معمول ہے۔")
+    return lines
+
+
+def _is_crowd(event: Event) -> bool:
+    """Return whether it is people who approach."""
+    return event.kind is EventKind.APPROACH and event.measures.get("people", 0.0) > 0
+
+
+def _noun(event: Event, language: Language) -> _Noun:
+    kind = EventKind.GATHERING_NEAR_OUTPOST if _is_crowd(event) else event.kind
+    return _THINGS[language][kind]
+
+
+def _in_view(event: Event, language: Language) -> _Noun:
+    """Return the noun for all that is in view: of an approach, people and vehicles."""
+    mixed = event.kind is EventKind.APPROACH
+    return _THINGS[language][EventKind.NIGHT_ACTIVITY] if mixed else _noun(event, language)
+
+
+def _seen(event: Event, language: Language) -> str:
+    """Return the form of words for what an event shows, with a gap for how many of what."""
+    return _CROWD_COMES[language] if _is_crowd(event) else _SEEN[language][event.kind].of(event.count)
+
+
 def _what_en(event: Event) -> str:
-    noun = _THINGS["en"][event.kind]
+    noun = _noun(event, "en")
     if event.kind is EventKind.SENSOR_TRIP:
         return f"{event.count} {noun.of(event.count)} tripped"
     what = f"{event.count} {noun.of(event.count)}"
     if event.count_low != event.count_high:
         what = f"about {what} ({event.count_low} to {event.count_high})"
-    gathering = event.kind is EventKind.GATHERING_NEAR_OUTPOST
-    return f"Gathering of {what}" if gathering else _capital(what)
+    return _capital(_seen(event, "en").format(what))
 
 
 def _capital(text: str) -> str:
@@ -371,19 +468,17 @@ def _beside_en(event: Event) -> str:
         return f"{all_told}: {_sensors_named(event, more='and {} more')}"
     if event.in_view <= event.count:
         return ""
-    return f"; {event.in_view} {_THINGS['en'][event.kind].of(event.in_view)} in view in all"
+    return f"; {event.in_view} {_in_view(event, 'en').of(event.in_view)} in view in all"
 
 
 def _what_ur(event: Event) -> str:
     low, count, high = (_ltr(str(number)) for number in (event.count_low, event.count, event.count_high))
     if event.kind is EventKind.SENSOR_TRIP:
         return f"{count} سینسر {'فعال ہوا' if event.count == 1 else 'فعال ہوئے'}"
-    what = f"{count} {_THINGS['ur'][event.kind].of(event.count)}"
+    what = f"{count} {_noun(event, 'ur').of(event.count)}"
     if event.count_low != event.count_high:
         what = f"تقریباً {what} ({low} سے {high})"
-    if event.kind is EventKind.GATHERING_NEAR_OUTPOST:
-        return f"{what} کا اجتماع دیکھا گیا"
-    return f"{what} {'دیکھی گئی' if event.count == 1 else 'دیکھی گئیں'}"
+    return _seen(event, "ur").format(what)
 
 
 def _beside_ur(event: Event) -> str:
@@ -392,7 +487,7 @@ def _beside_ur(event: Event) -> str:
         return f"{all_told}: {_sensors_named(event, more='اور مزید {}', wrap=_ltr)}"
     if event.in_view <= event.count:
         return ""
-    return f"؛ منظر میں کل {_ltr(str(event.in_view))} {_THINGS['ur'][event.kind].of(event.in_view)}"
+    return f"؛ منظر میں کل {_ltr(str(event.in_view))} {_in_view(event, 'ur').of(event.in_view)}"
 
 
 def _sensors_named(event: Event, *, more: str, wrap: Callable[[str], str] = str) -> str:

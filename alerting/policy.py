@@ -3,18 +3,25 @@
 Belongs here: pure decisions on events. Not here: the words (``messages.py``), cool-down and merging,
 which need to know what was sent before (the alert book in ``storage``), and sending.
 
-The table, before the two deductions:
+The table, before the deductions; a gathering that grows is a gathering:
 
-    gathering   police outpost, checkpoint; fresh and confident    P1
-    gathering   any watched place                                  P2
-    sensors     any watched place; several agree                   P2
-    vehicle     any watched place                                  P3
-    sensor      any watched place; one alone                       P3
+    gathering          police outpost, checkpoint; fresh and confident    P1
+    gathering          any watched place                                  P2
+    approach, convoy   police outpost, checkpoint; several come           P2
+    sensors            any watched place; several agree                   P2
+    approach, convoy   any watched place                                  P3
+    vehicle, stopped   any watched place                                  P3
+    night activity     any place that is closed then                      P3
+    sensor             any watched place; one alone                       P3
+    loitering          police outpost, checkpoint                         P3
+    loitering          any watched place                                  P4
+    dispersing         any watched place                                  P4
 
 One lower for footage that is not live, or may not be as its clock is uncertain; one lower where the
-place is as likely outside the watch radius as inside; never below P4. A gathering comes before a vehicle
-because vehicles pass every outpost all day; outposts and checkpoints come first because they are what is
-attacked by groups. One sensor alone is as often a fox as a person; of several that agree the same is rare.
+place is as likely outside the watch radius as inside; one or two lower where it is expected at this hour;
+never below P4. A gathering comes before a vehicle because vehicles pass every outpost all day; outposts and
+checkpoints come first because they are what is attacked by groups. One sensor alone is as often a fox as a
+person; of several that agree the same is rare. What is a place's own, or of its baseline, raises no alert.
 """
 
 from __future__ import annotations
@@ -28,9 +35,17 @@ from outwatch.domain.types import Alert, Event, EventKind, Outpost, OutpostKind,
 
 _BASE = {
     EventKind.GATHERING_NEAR_OUTPOST: Priority.P2,
+    EventKind.GATHERING_GROWING: Priority.P2,
+    EventKind.APPROACH: Priority.P3,
+    EventKind.CONVOY: Priority.P3,
     EventKind.VEHICLE_NEAR_OUTPOST: Priority.P3,
+    EventKind.STOPPED_VEHICLE: Priority.P3,
+    EventKind.NIGHT_ACTIVITY: Priority.P3,
     EventKind.SENSOR_TRIP: Priority.P3,
+    EventKind.LOITERING: Priority.P4,
+    EventKind.GATHERING_DISPERSING: Priority.P4,
 }
+_GATHERINGS = (EventKind.GATHERING_NEAR_OUTPOST, EventKind.GATHERING_GROWING)
 _FIRST_PLACES = (OutpostKind.POLICE_OUTPOST, OutpostKind.CHECKPOINT)
 _LEVELS = tuple(Priority)
 SURE_P_INSIDE = 0.8
@@ -46,16 +61,37 @@ def dedup_key(event: Event) -> str:
     return f"{event.outpost_id}/{event.kind}"
 
 
+def raises(event: Event) -> bool:
+    """Return whether an event may raise an alert: one that is suppressed stays on record and raises none."""
+    return event.suppressed_by is None
+
+
 def priority_of(event: Event, *, outpost: Outpost, age: Age) -> Priority:
     """Return how soon a control room must look, by the table at the top of this module."""
     live = age.verdict == "live"
     sure = event.p_inside >= SURE_P_INSIDE and event.confidence >= SURE_CONFIDENCE
-    if event.kind is EventKind.GATHERING_NEAR_OUTPOST and outpost.kind in _FIRST_PLACES and live and sure:
-        return Priority.P1
-    lowered = (not live) + (event.p_inside < EVEN_P_INSIDE)
-    agreed = event.kind is EventKind.SENSOR_TRIP and event.count > 1
-    level = _LEVELS.index(_BASE[event.kind]) - agreed + lowered
+    first_place = outpost.kind in _FIRST_PLACES
+    raised = _is_more(event, first_place=first_place) or (
+        event.kind in _GATHERINGS and first_place and live and sure
+    )
+    lowered = (not live) + (event.p_inside < EVEN_P_INSIDE) + event.lowered_by
+    level = _LEVELS.index(_BASE[event.kind]) - raised + lowered
     return _LEVELS[min(level, len(_LEVELS) - 1)]
+
+
+def _is_more(event: Event, *, first_place: bool) -> bool:
+    """Return whether an event is one level above its kind, however fresh and sure it is."""
+    match event.kind:
+        case EventKind.SENSOR_TRIP:
+            return event.count > 1
+        case EventKind.APPROACH:
+            return first_place and event.count > 1
+        case EventKind.CONVOY:
+            return first_place and event.measures.get("closing_m_s", 0.0) > 0
+        case EventKind.LOITERING:
+            return first_place
+        case _:
+            return False
 
 
 def make_alert(
@@ -143,4 +179,7 @@ def _fields(event: Event, *, outpost: Outpost) -> dict[str, object]:
         "evidence_keys": list(event.evidence_keys),
         "model_id": event.model_id,
         "rule_version": event.rule_version,
+        "measures": dict(event.measures),
+        "notes": list(event.notes),
+        "lowered_by": event.lowered_by,
     }

@@ -50,10 +50,10 @@ from outwatch.domain.types import (
 VERSIONS: Mapping[str, int] = {
     "detections": 1,
     "tracks": 1,
-    "coverage": 1,
+    "coverage": 2,
     "readings": 1,
     "refused_readings": 1,
-    "events": 2,
+    "events": 3,
     "telemetry": 2,
 }
 """The version of each table's schema, written into every file."""
@@ -83,6 +83,22 @@ _FIX = (
     _required("fix_method", pa.string()),
     pa.field("no_fix_reason", pa.string()),
 )
+_EVENTS_SINCE_3 = (
+    pa.field("measures", pa.map_(pa.string(), pa.float64())),
+    pa.field("notes", pa.list_(_required("element", pa.string()))),
+    pa.field("lowered_by", pa.int8()),
+    pa.field("suppressed_by", pa.string()),
+)
+_COVERAGE_SINCE_2 = (
+    pa.field("gsd_m", pa.float64()),
+    pa.field("blind_to", pa.list_(_required("element", pa.string()))),
+)
+_SINCE: Mapping[tuple[str, str], tuple[pa.Field, ...]] = {
+    ("coverage", "1"): _COVERAGE_SINCE_2,
+    ("events", "2"): _EVENTS_SINCE_3,
+}
+"""Columns that a table of an older version lacks, by table and version. They are null where it is read, in a
+scan over files of both versions too."""
 _FIELDS: Mapping[str, tuple[pa.Field, ...]] = {
     "detections": (
         _required("clip_id", pa.string()),
@@ -114,6 +130,7 @@ _FIELDS: Mapping[str, tuple[pa.Field, ...]] = {
         _required("offset_s", pa.float64()),
         _required("frame_index", pa.int64()),
         pa.field("no_footprint_reason", pa.string()),
+        *_COVERAGE_SINCE_2,
     ),
     # The words of OGC SensorThings 1.1, section 8.2.6 (Observation).
     "readings": (
@@ -164,6 +181,7 @@ _FIELDS: Mapping[str, tuple[pa.Field, ...]] = {
         _required("rule_version", pa.string()),
         _required("evidence_keys", pa.list_(_required("element", pa.string()))),
         _required("review", pa.string()),
+        *_EVENTS_SINCE_3,
     ),
     "telemetry": (
         _required("offset_s", pa.float64()),
@@ -327,6 +345,8 @@ def coverage_table(looks: Sequence[Coverage]) -> pa.Table:
             "offset_s": item.offset_s,
             "frame_index": item.frame_index,
             "no_footprint_reason": item.reason_if_none,
+            "gsd_m": item.gsd_m,
+            "blind_to": list(item.blind_to),
         }
         for item in looks
     ]
@@ -349,6 +369,8 @@ def coverage_from(table: pa.Table) -> list[Coverage]:
             frame_index=row["frame_index"],
             footprint=footprint,
             reason_if_none=row["no_footprint_reason"],
+            gsd_m=row["gsd_m"],
+            blind_to=tuple(row["blind_to"] or ()),
         )
         for row, footprint in zip(rows, footprints, strict=True)
     ]
@@ -381,6 +403,10 @@ def events_table(events: Sequence[Event]) -> pa.Table:
             "rule_version": item.rule_version,
             "evidence_keys": list(item.evidence_keys),
             "review": item.review.value,
+            "measures": sorted(item.measures.items()),
+            "notes": list(item.notes),
+            "lowered_by": item.lowered_by,
+            "suppressed_by": item.suppressed_by,
         }
         for item in events
     ]
@@ -418,6 +444,10 @@ def events_from(table: pa.Table) -> list[Event]:
             rule_version=row["rule_version"],
             evidence_keys=tuple(row["evidence_keys"]),
             review=Review(row["review"]),
+            measures=dict(row["measures"] or ()),
+            notes=tuple(row["notes"] or ()),
+            lowered_by=row["lowered_by"] or 0,
+            suppressed_by=row["suppressed_by"],
         )
         for row in _rows("events", table)
     ]
@@ -664,13 +694,18 @@ def _column(field: pa.Field, rows: Sequence[_Row]) -> pa.Array:
 def checked(name: str, table: pa.Table) -> pa.Table:
     """Return a table as it is, if it has this Outwatch's columns and version.
 
+    An older one that only lacks columns gets them, null in every row (``_SINCE``).
+
     Raises:
-        UnsupportedFormat: it has not.
+        UnsupportedFormat: it has neither.
     """
     names = [field.name for field in _FIELDS[name]]
-    missing = sorted({*names, "geometry"}.difference(table.column_names))
     found = (table.schema.metadata or {}).get(VERSION_KEY, b"none").decode()
-    if missing or found != str(VERSIONS[name]):
+    lacking = _SINCE.get((name, found), ())
+    for field in lacking:
+        table = table.append_column(field, pa.nulls(len(table), field.type))
+    missing = sorted({*names, "geometry"}.difference(table.column_names))
+    if missing or (found != str(VERSIONS[name]) and not lacking):
         raise UnsupportedFormat(
             f"{name} table: expected schema version {VERSIONS[name]}, found {found}; "
             f"missing columns: {', '.join(missing) or 'none'}"

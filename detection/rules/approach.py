@@ -165,7 +165,8 @@ def _claim(together: Sequence[tuple[Path, Closing]], scene: Scene) -> Claim:
     measures = {
         "closed_m": nearest[1].closed_m,
         "speed_m_s": nearest[1].speed_m_s,
-        "things": float(len(together)),
+        "people": float(sum(path.detections[0].label in PEOPLE for path, _ in together)),
+        "vehicles": float(sum(path.detections[0].label in VEHICLE_LABELS for path, _ in together)),
     }
     return Claim(
         EventKind.APPROACH,

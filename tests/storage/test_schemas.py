@@ -113,6 +113,10 @@ events = st.builds(
     rule_version=words,
     evidence_keys=st.lists(words, max_size=3).map(tuple),
     review=st.sampled_from(Review),
+    measures=st.dictionaries(words, floats, max_size=2),
+    notes=st.lists(words, max_size=2).map(tuple),
+    lowered_by=st.integers(0, 2),
+    suppressed_by=st.none() | words,
 )
 samples = st.builds(
     TelemetrySample,
@@ -347,3 +351,14 @@ def test_clip_json_that_is_none_is_refused(change: dict[str, object], message: s
     data = {name: value for name, value in {**schemas.clip_json(clip), **change}.items() if value is not ...}
     with pytest.raises(UnsupportedFormat, match=message):
         schemas.clip_from_json(data)
+
+
+@quick
+@given(st.lists(events, max_size=3))
+def test_events_of_version_2_are_read(written: list[Event]) -> None:
+    """A file from before measures, notes, lowering and suppression gives events without them."""
+    table = schemas.events_table(written)
+    old = table.drop_columns(["measures", "notes", "lowered_by", "suppressed_by"])
+    old = old.replace_schema_metadata({**table.schema.metadata, schemas.VERSION_KEY: b"2"})
+    expected = [replace(event, measures={}, notes=(), lowered_by=0, suppressed_by=None) for event in written]
+    assert expected == schemas.events_from(through_parquet(old))
