@@ -97,6 +97,17 @@ class DetectionSettings(_Group):
     min_confidence: float = Field(default=0.25, gt=0, lt=1)
     """Ultralytics' default working point; recall in the model card is measured at it."""
     batch: int = Field(default=4, ge=1)
+    min_person_px: float = Field(default=10.0, gt=0)
+    """Where a person would be shorter in the frame, by the telemetry's height and angle, none is claimed:
+    of people of 8 to 10 pixels the thermal model finds 0.4, and 0.7 at the very best."""
+    min_vehicle_px: float = Field(default=12.0, gt=0)
+    """The same of vehicles."""
+    person_input_px: float = Field(default=20.0, gt=0)
+    """How long a person should be in the model's input: smaller looks are cheaper and miss more."""
+    longest_whole_px: int = Field(default=1920, ge=320)
+    """A frame is looked at whole up to this, and beyond it in tiles (``detection/tiling.py``)."""
+    max_tiles: int = Field(default=24, ge=1)
+    """Most tiles a look: 24 cost about 0.8 s of one core."""
 
 
 class GroundSettings(_Group):
