@@ -1,7 +1,7 @@
 """Seals over records of evidence, and the book of which record was sealed when.
 
-Belongs here: the one canonical form of a record, its digest, and the append-only chain in SQL. Not here: what
-a record holds and the checks of what it names (``outwatch/pipeline/evidence_record.py``, ``verification.py``).
+Belongs here: the one canonical form of a record, its digest, and the append-only chain in SQL. Not here:
+what a record holds and the checks of what it names (``outwatch/pipeline``).
 
 Each line of the book carries the digest of the line before it, so that no line can be changed, dropped or put
 in between without all later ones changing. Who may write to both the store and the database can still make a

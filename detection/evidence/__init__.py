@@ -8,11 +8,13 @@ from detection.evidence.blur import bystanders, hide
 from detection.evidence.excerpt import EXCERPT_S, RATE_HZ, ExcerptWriter, Window, window_around
 from detection.evidence.moments import Moments, scaled
 from detection.evidence.place_map import draw_map
+from detection.evidence.still import MAX_WIDTH_PX as MAX_STILL_PX
 from detection.evidence.still import draw_still, facts_of, metre_in_px, title_of
 from detection.evidence.style import wind_of
 
 __all__ = [
     "EXCERPT_S",
+    "MAX_STILL_PX",
     "RATE_HZ",
     "ExcerptWriter",
     "Moments",

@@ -46,7 +46,7 @@ RATE_HZ = 10
 """People and vehicles can be followed by eye, at a third of the cost of every frame."""
 MIN_WIDTH_PX, MAX_WIDTH_PX = 960, 1280
 """Smaller pictures are enlarged, larger ones reduced: the words below must be readable on a phone."""
-STRIP_PX = 48
+STRIP_PX = 72
 SAME_PICTURE_LEVELS = 6
 """Largest change of any block, in grey levels of 255, between two frames of one held picture. Measured: at
 most 2 within the held pictures of the sample flights, some 100 from one of them to the next."""
@@ -210,21 +210,17 @@ class ExcerptWriter:
         """Return the strip of words below the picture."""
         strip = Pictures.new("RGB", (width_px, STRIP_PX), PAPER)
         draw = ImageDraw.Draw(strip)
-        middle, gap_px = STRIP_PX // 2, 16
+        left, right, upper, lower = 16, width_px - 16, STRIP_PX * 0.3, STRIP_PX * 0.74
         local = (self._started_at + timedelta(seconds=at_s)).astimezone(self._zone)
         time = f"{local:%d %b %Y, %H:%M:%S}.{local.microsecond // 100_000} {local:%Z}"
-        draw.text((gap_px, middle), time, font=font(24), fill=INK, anchor="lm")
-        draw.text((width_px - gap_px, middle), self._review, font=font(24), fill=YELLOW, anchor="rm")
-        left = gap_px + 390
-        right = width_px - gap_px - round(font(24).getlength(self._review)) - gap_px
+        draw.text((left, upper), time, font=font(26), fill=INK, anchor="lm")
+        draw.text((right, upper), self._review, font=font(26), fill=YELLOW, anchor="rm")
         held_s = at_s - self._changed_s
-        words, colour = self._what, GREY
-        if damaged:
-            words, colour = "damaged picture", YELLOW
-        elif held_s >= HELD_FROM_S:
-            words, colour = f"{self._what}   (same picture for {held_s:.1f} s)", YELLOW
-        fitting = font_that_fits(words, right - left, largest_px=22)
-        draw.text((left, middle), words, font=fitting, fill=colour, anchor="lm")
+        doubt = f"same picture for {held_s:.1f} s" if held_s >= HELD_FROM_S else ""
+        doubt = "damaged picture" if damaged else doubt
+        draw.text((right, lower), doubt, font=font(22), fill=YELLOW, anchor="rm")
+        fitting = font_that_fits(self._what, (right - left) * 0.65, largest_px=22)
+        draw.text((left, lower), self._what, font=fitting, fill=GREY, anchor="lm")
         return np.asarray(strip)[:, :, ::-1]
 
 

@@ -31,6 +31,7 @@ from outwatch.domain.types import Event, Outpost
 
 MARGIN_PX = 16
 _SIGN_PX = 8
+_TICK_LABEL_PX = 78
 Area = tuple[float, float, float, float]
 """Left, top, right and bottom in pixels."""
 _TICKS = 5
@@ -49,6 +50,7 @@ def name_things(pen: ImageDraw.ImageDraw, sheet: Sheet, scene: Scene, outpost: O
     if scene.camera:
         named.append(("camera", scene.camera, INK))
     taken = [_around(sheet, place) for place in scene.marks()]
+    taken += [(0, 0, sheet.side_px / 3, 56), (sheet.side_px - 70, 0, sheet.side_px, 90)]  # scale and north
     if scene.error is not None:
         west, south, east, north = scene.error.bounds
         taken.append((*sheet.px((west, north)), *sheet.px((east, south))))
@@ -68,16 +70,13 @@ def _write_beside(
     taken: list[Area],
     side_px: int,
 ) -> None:
-    """Write a name right of a place, or left, above or below it where there is room."""
+    """Write a name right of a place, else left, above or below it, where there is room."""
     small = font(18)
     width_px = small.getlength(text)
-    for dx, dy in ((14, 0), (-14 - width_px, 0), (-width_px / 2, -28), (-width_px / 2, 28), (14, 28)):
-        left, top = at[0] + dx, at[1] + dy - 11
-        box = (left, top, left + width_px, top + 22)
-        if min(box) >= 0 and max(box) <= side_px and not any(_overlap(box, other) for other in taken):
-            break
-    else:
-        return
+    around = ((14, 0), (-14 - width_px, 0), (-width_px / 2, -28), (-width_px / 2, 28), (14, 28))
+    boxes = [(at[0] + dx, at[1] + dy - 11, at[0] + dx + width_px, at[1] + dy + 11) for dx, dy in around]
+    inside = [b for b in boxes if b[0] >= _TICK_LABEL_PX and b[1] >= 0 and max(b) <= side_px] or boxes
+    box = next((b for b in inside if not any(_overlap(b, other) for other in taken)), inside[0])
     taken.append(box)
     pen.text((box[0], box[1]), text, font=small, fill=colour, stroke_width=3, stroke_fill=NIGHT)
 

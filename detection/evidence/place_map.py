@@ -12,6 +12,7 @@ from __future__ import annotations
 import io
 import math
 from collections.abc import Sequence
+from itertools import pairwise
 from zoneinfo import ZoneInfo
 
 import shapely
@@ -39,8 +40,9 @@ INSET_PX = 190
 _INSET_LEFT_PX, _INSET_TOP_PX, _INSET_BOTTOM_PX = 90, 96, 46
 """Room between the inset and the edges with ticks, north and scale."""
 _HEAD_PX, _FOOT_PX = 84, 132
-LEAST_PATH_M = 15.0
-"""What went so far is drawn as a path: less is what an unsteady camera makes of people who stand."""
+LEAST_PATH_M, LEAST_PATH_PLACES, LEAST_STRAIGHT = 15.0, 6, 0.7
+"""What went so far, was seen so often and went so straight (the way from end to end, as a share of the way it
+took) is drawn as a path: anything else may be what an unsteady camera makes of things that stand."""
 _LOOKED, _WATCHED, _PLACE = (*SKY, 52), (*YELLOW, 20), (*INK, 90)
 
 
@@ -110,7 +112,7 @@ def _draw_scene(sheet: Sheet, scene: Scene) -> None:
         colour = ORANGE if own else SKY
         for at in path:
             sheet.dot(at, radius_px=1.5, fill=(*colour, 70))
-        if math.dist(path[0], path[-1]) >= LEAST_PATH_M:
+        if _went(path):
             sheet.line(path, colour=(*colour, 200), width_px=2)
     for own, at in scene.peak:
         sheet.dot(at, radius_px=5, fill=(*NIGHT, 255))
@@ -122,6 +124,12 @@ def _draw_scene(sheet: Sheet, scene: Scene) -> None:
         sheet.area(scene.error, fill=None, outline=ORANGE, width_px=3)
     if scene.place is not None:
         sheet.cross(scene.place, colour=ORANGE, arm_px=9)
+
+
+def _went(path: list[Place]) -> bool:
+    """Return whether a thing can be said to have gone somewhere."""
+    far_m, walked_m = math.dist(path[0], path[-1]), sum(math.dist(a, b) for a, b in pairwise(path))
+    return len(path) >= LEAST_PATH_PLACES and far_m >= max(LEAST_PATH_M, LEAST_STRAIGHT * walked_m)
 
 
 def _draw_view(sheet: Sheet, camera: Place, view: Place) -> None:

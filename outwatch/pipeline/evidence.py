@@ -15,10 +15,12 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
+from typing import Self
 
 import structlog
 
 from detection.evidence import (
+    MAX_STILL_PX,
     RATE_HZ,
     ExcerptWriter,
     Moments,
@@ -157,7 +159,7 @@ class _Scene:
         """Return the event."""
         return self._event
 
-    def __enter__(self) -> _Scene:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -283,7 +285,8 @@ def _frames(footage: Footage, scenes: Sequence[_Scene]) -> Iterator[Frame]:
             before = int((peak_s - scene.window.start_s) * rate_hz / step)
             after = int((scene.window.end_s - peak_s) * rate_hz / step)
             wanted.update(peak + number * step for number in range(-min(before, peak // step), after + 1))
-    yield from read_frames(footage.source, indices=wanted, limits=footage.pipeline.limits)
+    limits = footage.pipeline.limits
+    yield from read_frames(footage.source, indices=wanted, longest_px=MAX_STILL_PX, limits=limits)
 
 
 def _inputs(pipeline: Pipeline, clip: Clip) -> tuple[dict[str, str], list[Coverage]]:

@@ -23,8 +23,8 @@ from storage.seals import SEAL, read_record, sealed_bytes
 
 EXPORT_RECORD = "export.json"
 WARNING = (
-    "Only people and vehicles that the model found are hidden. Whoever it missed, and everything else that may"
-    " tell who somebody is, is still in the pictures: a person must look before they are handed on."
+    "Only people and vehicles that the model found are hidden. Whoever it missed, and everything else that"
+    " may tell who somebody is, is still in the pictures: a person must look before they are handed on."
 )
 
 
