@@ -84,6 +84,12 @@ class Letterbox:
             height_px=-(-scaled_height_px // stride_px) * stride_px,
         )
 
+    @classmethod
+    def into(cls, *, width_px: int, height_px: int, input_size_px: tuple[int, int]) -> Letterbox:
+        """Return the letterbox of a frame in an input of a size that cannot be chosen, width and height."""
+        scale = min(input_size_px[0] / width_px, input_size_px[1] / height_px)
+        return cls(scale, max(1, round(width_px * scale)), max(1, round(height_px * scale)), *input_size_px)
+
     @property
     def left_px(self) -> int:
         """Return the width of the left bar."""

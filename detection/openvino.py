@@ -54,6 +54,7 @@ class OpenVinoDetector:
         self._min_confidence = min_confidence
         self._core = ov.Core()
         self._network = _read_network(self._core, folder=weights, card=self._card)
+        self._fixed_size_px = _fixed_size_px(self._network)
         self._queue_for = lru_cache(maxsize=COMPILED_SHAPES)(self._compile)
 
     @property
@@ -82,6 +83,7 @@ class OpenVinoDetector:
         Args:
             images: arrays of shape (height, width, 3), BGR, uint8, all of one size.
             input_px: longest side to which they are scaled; None is what the model was trained for.
+                A network that was exported for one size keeps to it.
 
         Raises:
             ValueError: an image is not such an array.
@@ -92,14 +94,16 @@ class OpenVinoDetector:
         if self._card.least_contrast is not None:
             images = [lift_contrast(image, least=self._card.least_contrast) for image in images]
         height_px, width_px = images[0].shape[:2]
-        letterbox = Letterbox.fit(
-            width_px=width_px,
-            height_px=height_px,
-            longest_px=input_px or self._card.longest_px,
-            stride_px=self._card.stride_px,
-        )
+        letterbox = self._letterbox(width_px, height_px, input_px or self._card.longest_px)
         outputs = self._infer([letterbox.apply(image) for image in images])
         return [self._boxes(output, letterbox, (width_px, height_px)) for output in outputs]
+
+    def _letterbox(self, width_px: int, height_px: int, longest_px: int) -> Letterbox:
+        if self._fixed_size_px is not None:
+            return Letterbox.into(width_px=width_px, height_px=height_px, input_size_px=self._fixed_size_px)
+        return Letterbox.fit(
+            width_px=width_px, height_px=height_px, longest_px=longest_px, stride_px=self._card.stride_px
+        )
 
     def _infer(self, inputs: Sequence[Image]) -> list[npt.NDArray[np.float32]]:
         outputs: list[npt.NDArray[np.float32]] = [np.empty(0, np.float32)] * len(inputs)
@@ -170,3 +174,28 @@ def _read_network(core: ov.Core, *, folder: Path, card: ModelCard) -> ov.Model:
             f"{len(card.class_labels)} classes: export the model anew"
         )
     return network
+
+
+def _fixed_size_px(network: ov.Model) -> tuple[int, int] | None:
+    """Return the width and height of a network exported for one size; None where it takes any."""
+    height, width = network.input(0).partial_shape[2], network.input(0).partial_shape[3]
+    return (width.get_length(), height.get_length()) if height.is_static and width.is_static else None
+
+
+def import_network(source: Path, *, out_dir: Path) -> None:
+    """Write a network that OpenVINO reads, ONNX or its own format, into a model folder, weights as FP16.
+
+    Raises:
+        ModelUnavailable: it cannot be read, or takes something else than one image in three channels.
+    """
+    try:
+        network = ov.Core().read_model(source)
+    except RuntimeError as error:
+        raise ModelUnavailable(f"OpenVINO cannot read {source}: {error}") from error
+    shapes = [port.partial_shape for port in network.inputs]
+    if len(shapes) != 1 or len(shapes[0]) != 4 or not ov.Dimension(3).compatible(shapes[0][1]):  # noqa: PLR2004
+        raise ModelUnavailable(
+            f"{source} takes inputs of shape {', '.join(map(str, shapes))}, expected one of (1, 3, height, "
+            "width): export a detection model of the YOLO family"
+        )
+    ov.save_model(network, out_dir / XML_NAME, compress_to_fp16=True)

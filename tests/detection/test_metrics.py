@@ -82,7 +82,22 @@ def test_the_recall_curve_falls_with_confidence() -> None:
     sample = Sample("a", found, [box(0), box(50), box(75, label="car")])
     curve = recall_curve([sample] * 15, labels=["person", "car"])
     assert set(curve.by_label) == {"person"}
-    assert (curve.at(0.3)["person"], curve.at(0.35)["person"]) == (1.0, 0.5)
+    assert (curve.at(0.3).overall["person"], curve.at(0.35).overall["person"]) == (1.0, 0.5)
+
+
+def test_recall_is_measured_for_each_ground_sample_distance() -> None:
+    """Fine images, in which all is found, do not speak for coarse ones; without a distance none speak."""
+    truth = [box(0), box(50)]
+    fine = Sample("a", [box(0, confidence=0.9), box(50, confidence=0.9)], truth, gsd_m=0.045)
+    coarse = Sample("b", [box(0, confidence=0.9)], truth, gsd_m=0.12)
+    too_few = Sample("c", [], truth, gsd_m=0.25)
+    curve = recall_curve([*[fine, coarse] * 15, too_few, *[Sample("d", [], truth)] * 4], labels=["person"])
+    recall = curve.at(0.5)
+    assert recall.bands == ((0.05, {"person": 1.0}), (0.15, {"person": 0.5}))
+    assert recall.at(0.04) == {"person": 1.0}
+    assert recall.at(0.15) == {"person": 0.5}
+    assert recall.at(0.16) == {}
+    assert recall.at(None) == {"person": round(45 / 70, 4)}
 
 
 @given(

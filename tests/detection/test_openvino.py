@@ -29,9 +29,13 @@ def make_model(tmp_path: Path) -> ModelMaker:
     """
 
     def make(
-        candidates: list[list[float]], *, longest_px: int = 64, recall: RecallCurve | None = None
+        candidates: list[list[float]],
+        *,
+        longest_px: int = 64,
+        recall: RecallCurve | None = None,
+        fixed_size_px: tuple[int, int] = (-1, -1),
     ) -> Path:
-        image = ops.parameter([1, 3, -1, -1], np.float32, name="image")
+        image = ops.parameter([1, 3, *fixed_size_px[::-1]], np.float32, name="image")
         red = ops.reduce_mean(ops.gather(image, [0], 1), [1, 2, 3], keep_dims=True)
         raw = np.array(candidates, dtype=np.float32).T[None]
         red = ops.reshape(red, [1, 1, 1], special_zero=False)
@@ -85,6 +89,22 @@ def test_the_true_aspect_ratio_is_kept(make_model: ModelMaker, monkeypatch: pyte
     detector.detect([frame(width_px=640, height_px=512)])
     detector.detect([frame(width_px=1920, height_px=1080)])
     assert shapes == [[1, 3, 384, 640], [1, 3, 512, 640]]
+
+
+def test_a_look_may_be_larger(make_model: ModelMaker) -> None:
+    """The same box of the network covers less of a frame that is scaled to twice the size."""
+    detector = OpenVinoDetector(make_model([CAR]), min_confidence=0.25)
+    (box,) = detector.detect([frame()], input_px=128)[0]
+    assert box.box_xyxy_px == pytest.approx((11, 5.5, 21, 10.5))
+
+
+def test_a_network_of_one_size_is_run_in_it(make_model: ModelMaker) -> None:
+    """An export for one size gets each frame padded into it, whatever size is asked for."""
+    detector = OpenVinoDetector(make_model([CAR], fixed_size_px=(64, 64)), min_confidence=0.25)
+    for input_px in (None, 640):
+        (box,) = detector.detect([frame(width_px=128, height_px=64)], input_px=input_px)[0]
+        # Scaled by a half, with bars of 16 px above and below: the box's 11 to 21 begin in the bar.
+        assert box.box_xyxy_px == pytest.approx((44, 0, 84, 10))
 
 
 def test_results_keep_the_order_of_frames(make_model: ModelMaker) -> None:

@@ -89,6 +89,8 @@ looks = st.builds(
     frame_index=counts,
     footprint=st.none() | footprints,
     reason_if_none=st.none() | words,
+    gsd_m=st.none() | floats,
+    blind_to=st.lists(words, max_size=2).map(tuple),
 )
 events = st.builds(
     Event,
@@ -362,3 +364,14 @@ def test_events_of_version_2_are_read(written: list[Event]) -> None:
     old = old.replace_schema_metadata({**table.schema.metadata, schemas.VERSION_KEY: b"2"})
     expected = [replace(event, measures={}, notes=(), lowered_by=0, suppressed_by=None) for event in written]
     assert expected == schemas.events_from(through_parquet(old))
+
+
+@quick
+@given(st.lists(looks, max_size=3))
+def test_coverage_of_version_1_is_read(written: list[Coverage]) -> None:
+    """A file from before sizes were told gives looks without them."""
+    table = schemas.coverage_table(written)
+    old = table.drop_columns(["gsd_m", "blind_to"])
+    old = old.replace_schema_metadata({**table.schema.metadata, schemas.VERSION_KEY: b"1"})
+    expected = [replace(look, gsd_m=None, blind_to=()) for look in written]
+    assert expected == schemas.coverage_from(through_parquet(old))
