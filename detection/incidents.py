@@ -442,3 +442,20 @@ def _membership(
         gap_s=link.gap_s,
         note=note,
     )
+
+
+def same_place(one: Account, others: Sequence[Account], *, rules: JoinRules) -> list[bool]:
+    """Return which of several events lie where one does, whenever and of whatever kind they are.
+
+    Args:
+        one: has a place, as all have.
+        others: events to compare.
+        rules: the gate.
+    """
+    if not others:
+        return []
+    at = _Located([one, *others], rules)
+    pairs = np.column_stack([np.zeros(len(others), np.int64), np.arange(1, len(others) + 1)])
+    mahalanobis2, distance_m = at.distances(pairs)
+    agree: list[bool] = ((mahalanobis2 <= CHI2_2DOF_P99) & (distance_m <= rules.furthest_m)).tolist()
+    return agree

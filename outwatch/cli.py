@@ -19,7 +19,17 @@ from rich.progress import TaskID
 from rich.table import Table
 
 from outwatch import __version__
-from outwatch.commands import courier, evidence, files, pull, sensors, telemetry
+from outwatch.commands import (
+    corrections,
+    courier,
+    evidence,
+    files,
+    incidents,
+    models,
+    pull,
+    sensors,
+    telemetry,
+)
 from outwatch.commands.shared import (
     COLOUR_OF_OUTCOME,
     AsJson,
@@ -412,6 +422,8 @@ def _show_failures(failures: list[Outcome]) -> None:
 
 
 app.command()(telemetry.telemetry)
+app.command()(corrections.correct)
+app.command()(corrections.frame)
 app.command()(files.files)
 app.command("refused-readings")(files.refused_readings)
 app.command()(pull.pull)
@@ -421,8 +433,11 @@ app.command()(courier.serve)
 app.command()(courier.uploads)
 app.command()(sensors.sensors)
 app.command()(sensors.watch)
+app.add_typer(incidents.incidents, name="incidents")
+app.add_typer(incidents.baseline, name="baseline")
 app.command()(evidence.verify)
 app.command("evidence")(evidence.evidence)
+app.add_typer(models.app, name="models")
 
 if __name__ == "__main__":
     app()

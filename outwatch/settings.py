@@ -36,7 +36,7 @@ from pydantic_settings import (
 )
 
 from outwatch.domain.errors import ConfigInvalid
-from outwatch.domain.types import OutpostKind
+from outwatch.domain.types import Modality, OutpostKind
 
 _PREFIX = "OUTWATCH_"
 _NO_SETTINGS = ("OUTWATCH_TEST_", "OUTWATCH_CRASH_ROUNDS", "OUTWATCH_GROUND_CASES")
@@ -69,6 +69,9 @@ class IngestSettings(_Group):
     decoder_cpu_s: int = Field(default=3600, gt=0)
     decoder_silence_s: float = Field(default=60.0, gt=0)
     """A decoder that gives nothing for so long is ended."""
+    full_probe_mpx: float = Field(default=2000.0, ge=0)
+    """A clip of more megapixels than this (half a minute of 1080p at 30 frames a second) is checked by all of
+    its packets and its keyframes, every frame only where these show damage."""
     landing_settle: timedelta = timedelta(minutes=10)
     """Files put straight into ``landing/`` count as whole when unchanged for so long."""
 
@@ -89,14 +92,33 @@ class DetectionSettings(_Group):
     """Which model looks at which footage, how often, and how sure it must be."""
 
     thermal_weights: Path | None = None
-    """A ``.pt`` file or an OpenVINO folder; None is the model shipped with Outwatch."""
+    """A ``.pt`` file or an OpenVINO folder; None is the registry's promoted model, else the shipped one."""
     rgb_weights: Path | None = None
-    """None: the start weights in OUTWATCH_SAMPLES, else the official YOLO11n where it can be had."""
+    """The same for RGB footage."""
     sample_fps: float = Field(default=2.0, gt=0)
     """Frames looked at per second: people on foot move under 1 m between looks."""
     min_confidence: float = Field(default=0.25, gt=0, lt=1)
     """Ultralytics' default working point; recall in the model card is measured at it."""
     batch: int = Field(default=4, ge=1)
+    passes: Literal["two", "one"] = "two"
+    """Keyframes first and then the episodes around what they show, or every clip whole at ``sample_fps``."""
+    keyframe_fps: float = Field(default=1.0, gt=0)
+    """Keyframes looked at per second in the first pass, at most; cameras write one or two."""
+    max_keyframe_gap_s: float = Field(default=2.0, gt=0)
+    """Clips whose keyframes lie farther apart are looked at in one pass: what is there for as long as an
+    event must last would be seen by none (``rules.vehicle_min_duration``)."""
+    episode_margin_s: float = Field(default=4.0, gt=0)
+    """How long before and after a first sight a clip is looked at closely; above ``max_keyframe_gap_s``."""
+    episode_full_s: float = Field(default=30.0, gt=0)
+    """What stays in view is looked at closely for so long; then keyframes do."""
+    episode_reach_m: float = Field(default=200.0, ge=0)
+    """Beyond a watch radius: as far as any rule looks (``rules.approach_within_m``) and a car drives in the
+    margin."""
+    episode_steady_m: float = Field(default=10.0, gt=0)
+    """What stands no farther than this from where its kind stood before is nothing new: the shake of a fix,
+    and a walk between two keyframes; a car at 36 km/h goes farther."""
+    part_s: float = Field(default=600.0, gt=0)
+    """Longer clips are split into parts of about this length, one task each."""
     min_person_px: float = Field(default=10.0, gt=0)
     """Where a person would be shorter in the frame, by the telemetry's height and angle, none is claimed:
     of people of 8 to 10 pixels the thermal model finds 0.4, and 0.7 at the very best."""
@@ -605,6 +627,11 @@ class Settings(BaseSettings):
     def home_dir(self) -> Path:
         """Return the folder of all embedded state, absolute."""
         return self.home.expanduser().absolute()
+
+    def weights(self, modality: Modality) -> Path | None:
+        """Return the weights that are set for what a camera sees, None where none are."""
+        thermal = modality is Modality.THERMAL
+        return self.detection.thermal_weights if thermal else self.detection.rgb_weights
 
     @property
     def resolved_store_url(self) -> str:

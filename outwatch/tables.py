@@ -5,7 +5,10 @@ Belongs here: how rows are shown. Not here: where they come from (``pipeline/que
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from datetime import datetime
+from typing import Any
+from zoneinfo import ZoneInfo
 
 from rich.console import Console
 from rich.markup import escape
@@ -40,3 +43,41 @@ def show_events(console: Console, pipeline: Pipeline, found: Sequence[Event]) ->
             console.print(
                 f"{number}: {queries.locate(pipeline, key)}", soft_wrap=True, highlight=False, markup=False
             )
+
+
+def show_incidents(console: Console, rows: Sequence[Mapping[str, Any]], *, zone: ZoneInfo) -> None:
+    """Print incidents for people: local times, what saw them, and why each event belongs there.
+
+    Args:
+        console: where to print.
+        rows: as ``pipeline/incidents.py`` gives them.
+        zone: of the times shown.
+    """
+    table = Table(title=f"{len(rows)} incidents (times in {zone.key})", title_justify="left")
+    for column in ("incident", "what", "near", "from", "to", "count", "seen by"):
+        table.add_column(column, overflow="fold")
+    for row in rows:
+        seen_by = [f"{len(row['flights'])} flights"] if row["flights"] else []
+        table.add_row(
+            row["id"],
+            ", ".join(kind.removesuffix("_near_outpost").replace("_", " ") for kind in row["kinds"]),
+            escape(", ".join(row["outpost_ids"])),
+            f"{datetime.fromisoformat(row['started_at']).astimezone(zone):%d %b %H:%M:%S}",
+            f"{datetime.fromisoformat(row['ended_at']).astimezone(zone):%H:%M:%S}",
+            str(row["count"]),
+            " and ".join([*seen_by, *(["sensors"] if row["by_sensors"] else [])]),
+        )
+    console.print(table)
+    for row in rows:
+        for event in row["events"]:
+            console.print(f"{row['id'][:8]}: {_why_there(event)}", highlight=False, markup=False)
+
+
+def _why_there(event: Mapping[str, Any]) -> str:
+    what = f"{event['kind']} of {event['subject']}"
+    if event["near_event_id"] is None:
+        return f"{what}, alone" + (f" ({event['note']})" if event["note"] else "")
+    near = f"{what}, with {event['near_event_id'][:8]}"
+    if event["distance_m"] is not None:
+        near += f": {event['distance_m']:.0f} m and {event['gap_s']:.0f} s apart"
+    return f"{near}, by {event['by']}" + (f" ({event['note']})" if event["note"] else "")

@@ -166,7 +166,7 @@ class IncidentBook:
         with _one_at_a_time(self._engine) as connection:
             standing = next(iter(_decisions(connection, decisions.c.decision_id == decision_id)), None)
             if standing is None:
-                raise ObjectMissing(f"decision {decision_id} is not known: see `outwatch incidents list`")
+                raise ObjectMissing(f"decision {decision_id} is not known: see `outwatch incidents decisions`")
             if standing.verdict == "undo" or standing.undone_by is not None:
                 raise DecisionRefused(
                     f"decision {decision_id} ({standing.verdict}) does not hold: join or separate anew"
@@ -203,6 +203,11 @@ class IncidentBook:
             query = query.where(index.c.ended_at >= since)
         with reading(self._engine) as connection:
             return _standing(connection, list(connection.scalars(query)))
+
+    def accounts(self, since: datetime, until: datetime) -> list[Account]:
+        """Return the events that started within a span of time, in order of start."""
+        with reading(self._engine) as connection:
+            return _accounts(connection, tables.event_index.c.started_at.between(since, until))
 
     def decisions(self) -> list[Decision]:
         """Return all decisions, oldest first, those that undo others among them."""

@@ -25,6 +25,10 @@ PARTIAL_FOLDER = ".partial"
 TABLES = ("detections", "tracks", "coverage", "readings", "refused_readings", "events", "alerts", "reviews")
 STILL, EXCERPT, MAP, RECORD = "still.jpg", "clip.mp4", "map.png", "evidence.json"
 """Names of an event's pieces of evidence; the record names and seals the others."""
+_PART = re.compile(r"(?P<clip>[0-9a-f]{16})\+(?P<number>\d{1,4})of(?P<count>\d{1,4})")
+_PART_KEY = re.compile(
+    r"footage/dt=\d{4}-\d{2}-\d{2}/(?P<clip>[^/]+)/parts/(?P<part>[^/.]+)\.[a-z]+\.parquet"
+)
 _WINDOW = re.compile(r"\d{8}T\d{4}Z")
 _WINDOW_FORM = "%Y%m%dT%H%MZ"
 _EVENT_NAMESPACE = uuid.UUID("6d2d3ef5-2cf5-5d0a-8a4b-0d6a6a2f7f10")
@@ -172,6 +176,54 @@ def quarantine_reason(sha256: str) -> str:
 def footage(clip: str, *, dt: date, name: str) -> str:
     """Return the key of one of a clip's objects: source.<ext>, telemetry.parquet, manifest.json."""
     return check_key(f"footage/dt={dt.isoformat()}/{clip}/{name}")
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Part:
+    """A part of a long clip: the ``number``-th, from 1, of ``count``."""
+
+    clip_id: str
+    number: int
+    count: int
+
+    @property
+    def subject(self) -> str:
+        """Return the part as a subject of work."""
+        return f"{self.clip_id}+{self.number}of{self.count}"
+
+
+def parse_part(subject: str) -> Part:
+    """Return the part that a subject of work names.
+
+    Raises:
+        KeyInvalid: it names none.
+    """
+    match = _PART.fullmatch(subject)
+    if match is None or not 1 <= int(match["number"]) <= int(match["count"]):
+        raise KeyInvalid(f"{subject!r} is no part of a clip such as 0123456789abcdef+1of3")
+    return Part(match["clip"], int(match["number"]), int(match["count"]))
+
+
+def parts_prefix(clip: str, *, dt: date) -> str:
+    """Return the prefix of what the parts of a clip keep until all of them are there."""
+    return f"footage/dt={dt.isoformat()}/{clip}/parts/"
+
+
+def part(part: Part, *, dt: date, table: str) -> str:
+    """Return the key of one of a part's tables."""
+    return check_key(f"{parts_prefix(part.clip_id, dt=dt)}{part.number}of{part.count}.{table}.parquet")
+
+
+def parse_part_key(key: str) -> Part:
+    """Return the part to which a key belongs.
+
+    Raises:
+        KeyInvalid: it is no part's.
+    """
+    match = _PART_KEY.fullmatch(key)
+    if match is None:
+        raise KeyInvalid(f"{key!r} is not footage/dt=YYYY-MM-DD/<clip_id>/parts/<k>of<n>.<table>.parquet")
+    return parse_part(f"{match['clip']}+{match['part']}")
 
 
 def lake(table: str, *, dt: date, name: str) -> str:

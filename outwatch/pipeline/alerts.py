@@ -12,7 +12,7 @@ import structlog
 
 from alerting.delivery import Delivered, Failed, Refused, attempt, next_attempt
 from alerting.messages import write_message
-from alerting.policy import make_alert
+from alerting.policy import make_alert, raises
 from outwatch.domain.errors import ObjectMissing, OutwatchError
 from outwatch.domain.ports import Channel
 from outwatch.domain.types import Alert, Event, Outcome
@@ -33,7 +33,7 @@ def raise_alerts(pipeline: Pipeline, subject: str) -> Outcome:
         joined: list[str] = []
         suppressed = 0
         for event, clock_uncertainty_s in events_of(pipeline, subject):
-            if event.suppressed_by is not None:
+            if not raises(event):
                 suppressed += 1
                 continue
             incident_id, of_same = _incident_of(pipeline, event)

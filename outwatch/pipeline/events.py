@@ -17,6 +17,7 @@ from detection.rules import RULE_VERSION, find_events
 from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.expected import BaselinePlace, Expected, parse_expected
 from outwatch.domain.types import EventKind, Outcome, Recall
+from outwatch.pipeline.baseline import baseline_places
 from outwatch.pipeline.detection import unwatched
 from outwatch.pipeline.evidence import with_evidence
 from outwatch.pipeline.registration import standing_events
@@ -25,13 +26,15 @@ from outwatch.pipeline.work import Done, Job, perform
 from storage import keys, schemas
 
 
-def publish_events(pipeline: Pipeline, clip_id: str, *, baseline: Sequence[BaselinePlace] = ()) -> Outcome:
+def publish_events(
+    pipeline: Pipeline, clip_id: str, *, baseline: Sequence[BaselinePlace] | None = None
+) -> Outcome:
     """Ask the rules of a clip's detections; write evidence first, then the events.
 
     Args:
         pipeline: the ports.
         clip_id: the clip.
-        baseline: what a person confirmed to stand there on every flight.
+        baseline: what a person confirmed to stand there on every flight; None asks the book.
     """
 
     def work(job: Job) -> Done:
@@ -52,7 +55,7 @@ def publish_events(pipeline: Pipeline, clip_id: str, *, baseline: Sequence[Basel
             recall=recall_from(json.loads(table.schema.metadata[b"outwatch.recall"])),
             make_id=make_id,
             expected=load_expected(pipeline),
-            baseline=baseline,
+            baseline=baseline_places(pipeline) if baseline is None else baseline,
             clock_uncertainty_s=clip.clock_uncertainty_s,
         )
         before = standing_events(pipeline, clip)

@@ -23,8 +23,10 @@ from outwatch.domain.geometry import (
 from outwatch.domain.incidents import Account
 from outwatch.domain.types import Event, GeoPoint, GroundFix, Incident, Outcome
 from outwatch.pipeline.alerts import events_of
+from outwatch.pipeline.baseline import find_candidates
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.pipeline.work import Done, Job, perform
+from storage import keys
 from storage.incidents import Decision, Member, Standing
 
 
@@ -38,6 +40,8 @@ def join_incidents(pipeline: Pipeline, subject: str) -> Outcome:
         job.confirm()
         found = pipeline.incident_book.take(subject, accounts)
         counts = {"events": len(accounts), "incidents": len(found)}
+        if not keys.is_window(subject):
+            counts["baseline_candidates"] = find_candidates(pipeline, pipeline.ledger.require_clip(subject))
         outcome = Outcome("join_incidents", subject, tuple(found), counts)
         return Done(outcome, (("send_alerts", subject),))
 

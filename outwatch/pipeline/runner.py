@@ -6,7 +6,7 @@ and how a person is told (``cli.py``).
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 
@@ -17,6 +17,19 @@ from outwatch.pipeline.wiring import Pipeline
 from storage.tables import WorkState
 
 SENSOR_STEPS = ("write_readings", "publish_sensor_events", "join_incidents", "send_alerts")
+_DETECTED = steps.STEPS.index("detect_parts") + 1
+_WITH_PARTS = (*steps.STEPS[:_DETECTED], "detect_clips", *steps.STEPS[_DETECTED:])
+"""All steps in order: a long clip's parts, once done, open it again to be put together."""
+_ACTS: Mapping[str, Callable[[Pipeline, str], Outcome]] = {
+    "ingest_footage": steps.ingest_footage,
+    "detect_parts": steps.detect_parts,
+    "publish_events": steps.publish_events,
+    "write_readings": sensors.write_readings,
+    "publish_sensor_events": publish_sensor_events,
+    "join_incidents": steps.join_incidents,
+    "send_alerts": steps.raise_alerts,
+}
+"""What does each step's work, but ``detect_clips``, which tells how far it is."""
 Watcher = Callable[[str, str, float | None], None]
 """Told the step, its subject, and for long steps the seconds of footage done so far."""
 
@@ -33,7 +46,7 @@ def run_open_work(pipeline: Pipeline, *, watch: Watcher | None = None) -> Report
     """Run every open step through to the alert; one failure never stops the rest."""
     report = Report()
     _attempt(report, "sweep", "", lambda: housekeeping.sweep(pipeline))
-    _run_steps(pipeline, steps.STEPS, report, watch)
+    _run_steps(pipeline, _WITH_PARTS, report, watch)
     _attempt(report, "deliver_alerts", "", lambda: steps.deliver_alerts(pipeline))
     return report
 
@@ -96,8 +109,6 @@ def reopen_events(pipeline: Pipeline) -> int:
 
 
 def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> Outcome:
-    if step == "ingest_footage":
-        return steps.ingest_footage(pipeline, subject)
     if step == "detect_clips":
 
         def progress(done_s: float) -> None:
@@ -105,12 +116,4 @@ def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> 
                 watch(step, subject, done_s)
 
         return steps.detect_clips(pipeline, subject, progress=progress)
-    if step == "publish_events":
-        return steps.publish_events(pipeline, subject)
-    if step == "write_readings":
-        return sensors.write_readings(pipeline, subject)
-    if step == "publish_sensor_events":
-        return publish_sensor_events(pipeline, subject)
-    if step == "join_incidents":
-        return steps.join_incidents(pipeline, subject)
-    return steps.raise_alerts(pipeline, subject)
+    return _ACTS[step](pipeline, subject)

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from outwatch.domain.types import Outcome
 from outwatch.pipeline.alerts import deliver_alerts, raise_alerts, window_events
-from outwatch.pipeline.detection import clip_notes, detect_clips
+from outwatch.pipeline.detection import clip_notes, detect_clips, detect_parts
 from outwatch.pipeline.events import publish_events
 from outwatch.pipeline.incidents import join_incidents
 from outwatch.pipeline.registration import register_upload
@@ -23,6 +23,7 @@ __all__ = [
     "clip_notes",
     "deliver_alerts",
     "detect_clips",
+    "detect_parts",
     "ingest_footage",
     "join_incidents",
     "open_subjects",
@@ -35,6 +36,7 @@ __all__ = [
 STEPS = (
     "ingest_footage",
     "detect_clips",
+    "detect_parts",
     "publish_events",
     "write_readings",
     "publish_sensor_events",

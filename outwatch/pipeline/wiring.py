@@ -40,12 +40,14 @@ from outwatch.domain.sensors import Registry, parse_sensors
 from outwatch.domain.types import Camera, Modality, Outpost
 from outwatch.settings import FeedSettings, GroundSettings, Settings, TopicSettings, load_settings
 from storage.alert_book import AlertBook
+from storage.baseline import BaselineBook
 from storage.corrections import Corrections
 from storage.database import connect, migrate
 from storage.incidents import IncidentBook
 from storage.lake import Lake
 from storage.ledger import Ledger
 from storage.local import LocalStore
+from storage.models import ModelRegistry
 from storage.pulled import PulledFiles
 from storage.readings import ReadingInbox
 from storage.s3 import S3Store
@@ -53,8 +55,6 @@ from storage.seals import SealBook
 from storage.workers import worker_name
 
 SOFTWARE = f"outwatch {__version__}"
-OFFICIAL_RGB_WEIGHTS = "yolo11n.pt"
-"""Ultralytics' COCO weights, which it fetches by this name where a network exists."""
 
 
 def utc_now() -> datetime:
@@ -73,6 +73,7 @@ class Pipeline:
     inbox: ReadingInbox
     corrections: Corrections
     incident_book: IncidentBook
+    baseline_book: BaselineBook
     seals: SealBook
     now: Callable[[], datetime] = utc_now
     _detectors: dict[Modality, Detector] = field(default_factory=dict)
@@ -86,6 +87,11 @@ class Pipeline:
     def lake(self) -> Lake:
         """Return the tables on the object store."""
         return Lake(self.store, software=SOFTWARE)
+
+    @cached_property
+    def models(self) -> ModelRegistry:
+        """Return the registry of models, with the copies that this machine keeps."""
+        return ModelRegistry(self.store, cache=self.settings.home_dir / "models", now=self.now)
 
     @cached_property
     def outposts(self) -> tuple[Outpost, ...]:
@@ -110,8 +116,7 @@ class Pipeline:
     @cached_property
     def terrain(self) -> Terrain | None:
         """Return the heights of the ground for maps; None where no elevation model is set."""
-        dem = self.settings.ground.dem
-        return None if dem is None else DemTerrain(dem)
+        return self.locator.terrain
 
     @property
     def zone(self) -> ZoneInfo:
@@ -166,8 +171,20 @@ class Pipeline:
     def detector(self, modality: Modality) -> Detector:
         """Return the detector for what a camera sees, built at first use."""
         if modality not in self._detectors:
-            self._detectors[modality] = build_detector(self.settings, modality)
+            promoted = self._promoted(modality)
+            self._detectors[modality] = build_detector(self.settings, modality, promoted=promoted)
         return self._detectors[modality]
+
+    def weights(self, modality: Modality) -> Path:
+        """Return the weights of that detector: those set, else those promoted, else the shipped ones."""
+        return weights_for(self.settings, modality, promoted=self._promoted(modality))
+
+    def _promoted(self, modality: Modality) -> Path | None:
+        """Return this machine's copy of the model that was promoted; None where settings name another."""
+        if self.settings.weights(modality) is not None:
+            return None
+        model_id = self.models.promoted(modality)
+        return None if model_id is None else self.models.fetch(model_id)
 
 
 def decoder_limits(settings: Settings) -> Limits:
@@ -241,34 +258,25 @@ def s3_store(
     )
 
 
-def shipped_thermal_weights() -> Path:
-    """Return the folder of the thermal model that comes with Outwatch."""
-    return Path(str(files("detection"))) / "weights" / "thermal_yolo11n"
+def shipped_weights(modality: Modality) -> Path:
+    """Return the folder of the model that comes with Outwatch for what a camera sees."""
+    return Path(str(files("detection"))) / "weights" / f"{modality}_yolo11n"
 
 
-def weights_for(settings: Settings, modality: Modality) -> Path | str:
-    """Return the weights for what a camera sees: a folder, a file, or an official name."""
-    detection = settings.detection
-    if modality is Modality.THERMAL:
-        return detection.thermal_weights or shipped_thermal_weights()
-    if detection.rgb_weights is not None:
-        return detection.rgb_weights
-    if settings.samples is not None:
-        start_weights = settings.samples / "models" / "yolo11n_coco.pt"
-        if start_weights.is_file():
-            return start_weights
-    return OFFICIAL_RGB_WEIGHTS
+def weights_for(settings: Settings, modality: Modality, *, promoted: Path | None = None) -> Path:
+    """Return the weights for what a camera sees: those set, else those promoted, else the shipped ones."""
+    return settings.weights(modality) or promoted or shipped_weights(modality)
 
 
-def build_detector(settings: Settings, modality: Modality) -> Detector:
-    """Return the OpenVINO adapter for a folder of weights, the Ultralytics one for anything else.
+def build_detector(settings: Settings, modality: Modality, *, promoted: Path | None = None) -> Detector:
+    """Return the OpenVINO adapter for a folder of weights, the Ultralytics one for a file.
 
     Raises:
         ModelUnavailable: the weights or their runtime are not there; the message says what to do.
     """
-    weights = weights_for(settings, modality)
+    weights = weights_for(settings, modality, promoted=promoted)
     confidence = settings.detection.min_confidence
-    if isinstance(weights, Path) and weights.is_dir():
+    if weights.is_dir():
         from detection.openvino import OpenVinoDetector
 
         return OpenVinoDetector(weights, min_confidence=confidence)
@@ -279,8 +287,9 @@ def build_detector(settings: Settings, modality: Modality) -> Detector:
         return UltralyticsDetector(weights, min_confidence=confidence, least_contrast=least_contrast)
     except ModelUnavailable as error:
         raise ModelUnavailable(
-            f"no model for {modality} footage: {error}. Install outwatch[ultralytics] and set "
-            f"OUTWATCH_DETECTION__{modality.upper()}_WEIGHTS to a .pt file or an OpenVINO folder"
+            f"no model for {modality} footage: {error}. Set OUTWATCH_DETECTION__{modality.upper()}_WEIGHTS "
+            "to an OpenVINO folder, or to a .pt file with outwatch[ultralytics] installed; or clear it for "
+            "the model that comes with Outwatch"
         ) from error
 
 
@@ -472,6 +481,7 @@ def open_pipeline(settings: Settings | None = None) -> Iterator[Pipeline]:
             inbox=ReadingInbox(engine, ledger, window=settings.sensors.window),
             corrections=Corrections(engine, now=utc_now),
             incident_book=build_incident_book(settings, engine),
+            baseline_book=BaselineBook(engine, now=utc_now),
             seals=SealBook(engine, now=utc_now),
         )
     finally:
