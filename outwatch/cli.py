@@ -22,6 +22,7 @@ from outwatch import __version__
 from outwatch.commands import (
     corrections,
     courier,
+    evaluate,
     evidence,
     files,
     incidents,
@@ -433,6 +434,7 @@ app.command()(courier.serve)
 app.command()(courier.uploads)
 app.command()(sensors.sensors)
 app.command()(sensors.watch)
+app.add_typer(evaluate.app, name="evaluate")
 app.add_typer(incidents.incidents, name="incidents")
 app.add_typer(incidents.baseline, name="baseline")
 app.command()(evidence.verify)

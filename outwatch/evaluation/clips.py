@@ -20,7 +20,7 @@ from typing import Any
 import numpy as np
 
 from outwatch.domain.errors import ConfigInvalid
-from outwatch.domain.types import EventKind, GeoPoint
+from outwatch.domain.types import EventKind, GeoPoint, Modality
 from outwatch.evaluation.events import ClipResult, Expected, event_figures
 from outwatch.evaluation.runs import ClipRun, run_clip
 from outwatch.simulate.truth import TruthRules
@@ -32,7 +32,8 @@ HELD_S = 0.5
 _VEHICLES = frozenset({"car", "other_vehicle"})
 _VIDEOS = frozenset({".mp4", ".avi", ".mov"})
 _TRUTH = ".truth.json"
-Progress = Callable[[int, int], None]
+Progress = Callable[[str, int, int], None]
+"""Told what is being done, clips done, and clips in all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ def evaluate_clips(
     folder: Path,
     *,
     outposts: Path | None,
-    weights: Path | None = None,
+    weights: Mapping[Modality, Path] | None = None,
     progress: Progress | None = None,
 ) -> dict[str, Any]:
     """Return the figures of all clips of a folder, each run in a home of its own.
@@ -77,8 +78,8 @@ def evaluate_clips(
     Args:
         folder: see ``find_clips``.
         outposts: GeoJSON of the watched places; None: ``outposts.geojson`` in the folder or beside it.
-        weights: of the model to use; None is that of the settings.
-        progress: called with clips done and clips in all.
+        weights: of the models to use by what a camera sees; None: those of the settings.
+        progress: told how it goes on.
 
     Raises:
         ConfigInvalid: there are no such clips or no outposts.
@@ -88,7 +89,7 @@ def evaluate_clips(
     results = []
     for number, clip in enumerate(clips):
         if progress is not None:
-            progress(number, len(clips))
+            progress(clip.video.name, number, len(clips))
         dem = clip.video.with_name(f"{clip.video.stem}.dem.tif")
         run = run_clip(clip.video, outposts=places, dem=dem if dem.is_file() else None, weights=weights)
         results.append(clip_result(clip, run))

@@ -18,9 +18,10 @@ from datetime import datetime, timedelta
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from outwatch.domain.geometry import CHI2_2DOF_P90, LocalFrame, covariance_from_ellipse
-from outwatch.domain.types import Event, EventKind, GeoPoint
+from outwatch.domain.types import Event, EventKind, GeoPoint, GroundFix
 from outwatch.evaluation.bootstrap import share_interval
 
 JUDGED = frozenset({EventKind.GATHERING_NEAR_OUTPOST, EventKind.VEHICLE_NEAR_OUTPOST})
@@ -161,25 +162,30 @@ def by_condition(results: Sequence[ClipResult], name: str) -> dict[str, Any]:
     }
 
 
-def miss_m(truth: GeoPoint, event: Event) -> tuple[float, bool] | None:
-    """Return how far an event's place is off in metres, and whether its 0.9 ellipse holds the true one."""
-    point, ellipse = event.fix.point, event.fix.error_ellipse
-    if point is None or ellipse is None:
-        return None
-    off_m = _offset_m(point, truth)
-    mahalanobis2 = float(off_m @ np.linalg.solve(covariance_from_ellipse(ellipse), off_m))
-    return float(np.hypot(*off_m)), mahalanobis2 <= CHI2_2DOF_P90
+def offset_m(fix: GroundFix, truth: GeoPoint) -> npt.NDArray[np.float64]:
+    """Return where the truth lies from a fix that has a place: (east, north) in metres.
 
-
-def _offset_m(origin: GeoPoint, place: GeoPoint) -> np.ndarray:
-    east, north = LocalFrame.at(origin).to_local([place.lat_deg], [place.lon_deg])
+    Raises:
+        ValueError: the fix has no place.
+    """
+    if fix.point is None:
+        raise ValueError("a fix without a place is not off by anything")
+    east, north = LocalFrame.at(fix.point).to_local([truth.lat_deg], [truth.lon_deg])
     return np.array([float(east[0]), float(north[0])])
+
+
+def holds(fix: GroundFix, truth: GeoPoint) -> bool:
+    """Return whether the 0.9 ellipse of a fix holds the truth; one without an ellipse holds nothing."""
+    if fix.error_ellipse is None:
+        return False
+    off_m = offset_m(fix, truth)
+    return float(off_m @ np.linalg.solve(covariance_from_ellipse(fix.error_ellipse), off_m)) <= CHI2_2DOF_P90
 
 
 def _away_m(expected: Expected, event: Event) -> float:
     if expected.point is None or event.fix.point is None:
         return 0.0
-    return float(np.hypot(*_offset_m(event.fix.point, expected.point)))
+    return float(np.hypot(*offset_m(event.fix, expected.point)))
 
 
 def _count_figures(pairs: Sequence[tuple[Expected, Event]]) -> dict[str, Any]:
@@ -210,18 +216,15 @@ def _delay_figures(results: Sequence[ClipResult]) -> dict[str, Any]:
 
 
 def _location_figures(pairs: Sequence[tuple[Expected, Event]]) -> dict[str, Any]:
-    misses = [
-        miss
-        for expected, event in pairs
-        if expected.point is not None and (miss := miss_m(expected.point, event)) is not None
-    ]
-    errors_m, held = [error for error, _ in misses], sum(inside for _, inside in misses)
+    placed = [(expected.point, event.fix) for expected, event in pairs if expected.point and event.fix.point]
+    errors_m = [float(np.hypot(*offset_m(fix, point))) for point, fix in placed]
+    held = sum(holds(fix, point) for point, fix in placed)
     return {
-        "events": len(misses),
+        "events": len(placed),
         "p50_m": _quantile(errors_m, 0.5),
         "p95_m": _quantile(errors_m, 0.95),
-        "ellipse_holds": _share(held, len(misses)),
-        "ellipse_holds_ci": share_interval(held, len(misses)),
+        "ellipse_holds": _share(held, len(placed)),
+        "ellipse_holds_ci": share_interval(held, len(placed)),
     }
 
 
@@ -232,11 +235,16 @@ def _p_inside_figures(pairs: Sequence[tuple[Expected, Event]]) -> dict[str, Any]
     return reliability(said)
 
 
-def reliability(said: Sequence[tuple[float, float]]) -> dict[str, Any]:
-    """Return the Brier score of stated probabilities, and in bins what was said and what came true."""
+def reliability(said: Sequence[tuple[float, float]], *, edges: Sequence[float] = P_BINS) -> dict[str, Any]:
+    """Return the Brier score of stated probabilities, and in bins what was said and what came true.
+
+    Args:
+        said: pairs of the probability and 1 or 0, for what came true and what did not.
+        edges: of the bins, ascending; the last holds its upper edge.
+    """
     bins = []
-    for low, high in itertools.pairwise(P_BINS):
-        inside = [(p, came) for p, came in said if low <= p < high or (high == P_BINS[-1] == p)]
+    for low, high in itertools.pairwise(edges):
+        inside = [(p, came) for p, came in said if low <= p < high or (high == edges[-1] == p)]
         hits = sum(came for _, came in inside)
         bins.append(
             {
@@ -295,9 +303,9 @@ def _mistakes(result: ClipResult) -> list[dict[str, Any]]:
                 f"{event.kind.value}: {expected.count} are not within {event.count_low} to {event.count_high}"
             )
             rows.append({"mistake": "count", "what": what, **about})
-        miss = miss_m(expected.point, event) if expected.point else None
-        if miss is not None and not miss[1]:
-            what = f"{event.kind.value}: {miss[0]:.1f} m off, radius {event.fix.error_radius_m:.1f} m"
+        if expected.point and event.fix.point and not holds(event.fix, expected.point):
+            off_m, radius_m = _away_m(expected, event), event.fix.error_radius_m or 0.0
+            what = f"{event.kind.value}: {off_m:.1f} m off, radius {radius_m:.1f} m"
             rows.append({"mistake": "ellipse", "what": what, **about})
     return rows
 

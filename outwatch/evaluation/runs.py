@@ -8,6 +8,7 @@ that nothing of the user's is touched.
 from __future__ import annotations
 
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -15,7 +16,7 @@ from pathlib import Path
 import structlog
 from pydantic import SecretStr
 
-from outwatch.domain.types import Event
+from outwatch.domain.types import Event, Modality
 from outwatch.pipeline import landing, queries, runner, wiring
 from outwatch.settings import SensorSettings, Settings, load_settings
 
@@ -34,7 +35,11 @@ class ClipRun:
 
 
 def run_clip(
-    video: Path, *, outposts: Path | None, dem: Path | None = None, weights: Path | None = None
+    video: Path,
+    *,
+    outposts: Path | None,
+    dem: Path | None = None,
+    weights: Mapping[Modality, Path] | None = None,
 ) -> ClipRun:
     """Hand a clip in, do all open work and return its events; what fails is told, not raised.
 
@@ -42,7 +47,7 @@ def run_clip(
         video: with its telemetry beside it.
         outposts: GeoJSON of the watched places.
         dem: heights of the ground, None for flat ground.
-        weights: of the model to use in place of those of the settings.
+        weights: of the models to use in place of those of the settings, by what a camera sees.
 
     Raises:
         ConfigInvalid: the settings or the outposts are wrong.
@@ -68,10 +73,12 @@ def run_clip(
         )
 
 
-def _settings(home: Path, outposts: Path | None, dem: Path | None, weights: Path | None) -> Settings:
+def _settings(
+    home: Path, outposts: Path | None, dem: Path | None, weights: Mapping[Modality, Path] | None
+) -> Settings:
     """Return the user's settings with everything that lasts or is told to others kept in ``home``."""
     mine = load_settings()
-    model = {"thermal_weights": weights, "rgb_weights": weights} if weights else {}
+    model = {f"{modality}_weights": path for modality, path in (weights or {}).items()}
     return load_settings(
         home=home,
         store_url="",

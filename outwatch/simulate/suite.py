@@ -308,9 +308,9 @@ Cast = tuple[tuple[People, ...], tuple[Vehicle, ...]]
 
 
 def _group(scene: _Scene, *, count: int, arriving: bool = False) -> People:
-    """Return people who stand as a crowd that listens: a little more than one in two square metres."""
+    """Return people who stand at arm's length or talk across a circle: one in 1.8 to 3.8 square metres."""
     east, north = scene.place
-    spread_m = 0.75 * math.sqrt(count)
+    spread_m = scene.between(0.75, 1.1) * math.sqrt(count)
     if arriving:
         return People(
             count, "arrive", east, north, spread_m, range_m=scene.between(10, 14), at_s=scene.between(6, 8)
