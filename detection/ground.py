@@ -1,77 +1,64 @@
 """From pixels to places: where the things in a frame stand on the ground, and how wrong that may be.
 
-Belongs here: what of a pose is known, how its errors reach the ground, and the ground a frame
-covers. Not here: the camera model (``detection/rays.py``), the height of the ground
-(``detection/terrain.py``), distances on it (``outwatch/domain/geometry.py``) and what it means
-(``detection/rules.py``).
+Belongs here: how a pose's errors reach the ground, and what a frame shows of it. Not here: what is known
+of a pose (``detection/poses.py``), the camera model (``detection/rays.py``), the height of the ground
+(``detection/terrain.py``), the shape of what is seen (``detection/footprint.py``), distances on it
+(``outwatch/domain/geometry.py``) and what it means (``detection/rules.py``).
 """
 
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 from datetime import datetime
 
 import numpy as np
 import numpy.typing as npt
-import shapely
+from shapely.geometry.base import BaseGeometry
 
+from detection.footprint import border_of, ground_inside, to_geo
+from detection.poses import (
+    GNSS_ALTITUDE_SIGMA_M,
+    ErrorBudget,
+    NotLocated,
+    PoseReader,
+    View,
+    hfov_of,
+)
 from detection.rays import (
     HIT_TOLERANCE_M,
     MAX_RANGE_M,
     UP,
-    border_directions,
     depressions_deg,
-    ray_directions,
     reach_plane,
     reach_terrain,
 )
+from detection.terrain import Geoid
+from outwatch.domain.calibrations import calibrated
 from outwatch.domain.geometry import CHI2_2DOF_P90, LocalFrame, ellipse_from_covariance
 from outwatch.domain.ports import Terrain
 from outwatch.domain.types import Camera, GeoPoint, GroundFix, TelemetrySample
 
+__all__ = ["GNSS_ALTITUDE_SIGMA_M", "ErrorBudget", "GroundLocator", "LocatedBox", "hfov_of"]
+
 FloatArray = npt.NDArray[np.float64]
 
-DEM_RELATIVE_SIGMA_M = 6.1
-"""Height difference of two places in SRTM: specified 10 m at 90 % within 225 km (Farr et al. 2007,
-The Shuttle Radar Topography Mission, Rev. Geophys. 45), over 1.645."""
-DEM_ABSOLUTE_SIGMA_M = 9.7
-"""Height of a place in SRTM: specified 16 m at 90 % (same source), over 1.645."""
-GNSS_ALTITUDE_SIGMA_M = 7.7
-"""Altitude from satellites: 15 m at 95 % globally (GPS SPS Performance Standard 2020), over 1.96."""
-TELEMETRY_HFOV_SIGMA_DEG = 1.0
-"""Of a field of view that telemetry states for a camera nobody named: 4 % of a common 25 degrees."""
-BOX_SIGMA_PX = 2.0
-"""Where a detector puts the edge of a small box: a tenth of a person of 20 pixels."""
 WIDTH_TO_HEIGHT = 0.5
 """Of a thing on the ground, between a person (0.3) and a car (about 1, seen from any side)."""
 _STEP_SIGMA = 1.5
 """Half-width of the central differences: wide enough to meet a ridge that one pose in ten meets."""
 _BENT_SHARE = 0.25
 """Bend of the error, as a share of its radius, past which poses are drawn instead."""
-_DRAWS = np.random.default_rng(0).standard_normal((96, 9))
-"""Standard normal deviates of the nine parameters: fixed, so that the same frame gives the same fix."""
+_DRAWS = np.random.default_rng(0).standard_normal((96, 10))
+"""Standard normal deviates of the nine parameters and the ground's height: fixed, so that the same frame
+gives the same fix."""
 _MAX_MISSES = 0.05
 """Share of drawn poses that may meet no ground, half of what a 0.9 radius may leave out."""
-_TRIANGLE = 3
-_STRAIGHT_DEG = 180.0
 _OVER_A_RIDGE = "with the errors of this pose the ray may pass over the ground it seems to meet"
 _NO_GROUND = (
     f"the ray meets no ground within {MAX_RANGE_M / 1000:.0f} km or leaves the elevation model before"
 )
-
-
-@dataclass(frozen=True, slots=True)
-class ErrorBudget:
-    """What is not known of a pose, one standard deviation each, and the flattest ray to trust."""
-
-    position_sigma_m: float
-    height_sigma_m: float
-    heading_sigma_deg: float
-    tilt_sigma_deg: float
-    min_depression_deg: float
-    flat_ground_sigma_m: float
-    """Of the ground's height about the take-off point's, where there is no terrain."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,42 +70,60 @@ class LocatedBox:
     north_m: float | None
 
 
-@dataclass(frozen=True, slots=True)
-class _View:
-    """A pose that is known well enough: nine parameters and their standard deviations.
-
-    The parameters are metres east, north and up, degrees of heading, pitch, roll and horizontal
-    field of view, and pixels of box error. ``up`` is above the ground's own zero: the take-off
-    height without a terrain, mean sea level with one.
-    """
-
-    frame: LocalFrame
-    parameters: FloatArray
-    sigmas: FloatArray
-    clearance_m: float
-    """Height above the ground below the camera."""
-    ground_alt_m: float | None
-    """Height of flat ground above mean sea level, where the telemetry tells it."""
-    width_px: int
-    height_px: int
-
-    def rays(self, pixels: FloatArray, parameters: FloatArray | None = None) -> FloatArray:
-        """Return unit rays of pixels (n, 2), of this pose or of k others (k, 9), shape (k, n, 3)."""
-        poses = self.parameters[None] if parameters is None else parameters
-        return ray_directions(poses, pixels, width_px=self.width_px, height_px=self.height_px)
-
-
-class _NotLocated(Exception):
-    """Why a frame has no place on the ground: a reason on its way to the record, not an error."""
-
-
 class GroundLocator:
     """Puts boxes and frames on the ground, given a terrain and an error budget."""
 
-    def __init__(self, terrain: Terrain | None, budget: ErrorBudget) -> None:
-        """Take the ground and the budget; without terrain it is the plane of the take-off point."""
+    def __init__(
+        self,
+        terrain: Terrain | None,
+        budget: ErrorBudget,
+        *,
+        geoid: Geoid | None = None,
+        calibrations: Mapping[str, Camera] | None = None,
+    ) -> None:
+        """Take the ground and the budget.
+
+        Args:
+            terrain: without it the ground is the plane of the take-off point.
+            budget: what is not known of a pose.
+            geoid: for poses that have no height but above the ellipsoid; without it they have none.
+            calibrations: by name, what stands for cameras that were calibrated.
+        """
         self._terrain = terrain
         self._budget = budget
+        self._reader = PoseReader(terrain, budget, geoid)
+        self._geoid = geoid
+        self._calibrations = calibrations or {}
+        self._last_look: tuple[object, tuple[BaseGeometry | None, str | None]] | None = None
+
+    @property
+    def budget(self) -> ErrorBudget:
+        """Return what is not known of a pose."""
+        return self._budget
+
+    @property
+    def terrain(self) -> Terrain | None:
+        """Return the ground's height, None for the plane of the take-off point."""
+        return self._terrain
+
+    def with_budget(self, budget: ErrorBudget) -> GroundLocator:
+        """Return a locator on the same ground with another budget."""
+        return GroundLocator(self._terrain, budget, geoid=self._geoid, calibrations=self._calibrations)
+
+    def view(
+        self, pose: TelemetrySample | None, camera: Camera | None, *, width_px: int, height_px: int
+    ) -> View:
+        """Return a pose as parameters above the ground, with the camera as it was calibrated.
+
+        Raises:
+            NotLocated: something is missing, or the camera is below the ground.
+        """
+        camera = calibrated(camera, self._calibrations)
+        return self._reader.view(pose, camera, width_px=width_px, height_px=height_px)
+
+    def ground_sigmas_m(self, places_m: FloatArray, view: View) -> FloatArray:
+        """Return how wrong the ground's height is beside the camera's at places (n, 2), shape (n,)."""
+        return self._reader.ground_sigmas_m(places_m, view)
 
     def locate(
         self,
@@ -142,8 +147,8 @@ class GroundLocator:
         """
         boxes = np.asarray(boxes_xyxy_px, float).reshape(-1, 4)
         try:
-            view = self._view(pose, camera, width_px=width_px, height_px=height_px)
-        except _NotLocated as why:
+            view = self.view(pose, camera, width_px=width_px, height_px=height_px)
+        except NotLocated as why:
             return [_nowhere(at, str(why))] * len(boxes)
         pixels = _standing_points(boxes, view)
         depression_deg = depressions_deg(view.rays(pixels)[0])
@@ -155,91 +160,32 @@ class GroundLocator:
 
     def footprint(
         self, pose: TelemetrySample | None, camera: Camera | None, *, width_px: int, height_px: int
-    ) -> tuple[shapely.Polygon | None, str | None]:
-        """Return the ground a frame covers as a WGS 84 polygon, or None and the reason.
+    ) -> tuple[BaseGeometry | None, str | None]:
+        """Return the ground a frame shows, polygons on WGS 84 longitude first, or None and the reason.
 
         Rays flatter than the budget's least depression are cut off. With a terrain the border is
-        true; ground that a ridge hides inside it still counts as covered.
+        true, and ground that a ridge hides inside it is left out. A camera that stands still is asked once.
         """
+        key = (pose and _place_of(pose), camera, width_px, height_px)
+        if self._last_look is None or self._last_look[0] != key:
+            seen = self._footprint(pose, camera, width_px=width_px, height_px=height_px)
+            self._last_look = key, seen
+        return self._last_look[1]
+
+    def _footprint(
+        self, pose: TelemetrySample | None, camera: Camera | None, *, width_px: int, height_px: int
+    ) -> tuple[BaseGeometry | None, str | None]:
         try:
-            view = self._view(pose, camera, width_px=width_px, height_px=height_px)
-        except _NotLocated as why:
+            view = self.view(pose, camera, width_px=width_px, height_px=height_px)
+        except NotLocated as why:
             return None, str(why)
-        border = border_directions(
-            view.parameters,
-            width_px=width_px,
-            height_px=height_px,
-            min_depression_deg=self._budget.min_depression_deg,
-        )
+        border = border_of(view, min_depression_deg=self._budget.min_depression_deg)
         if len(border) == 0:
             return None, self._too_flat(-math.inf)
-        origins = np.broadcast_to(view.parameters[: UP + 1], border.shape)
-        hits = self._meet(origins, border, view.frame)
-        hits = hits[np.isfinite(hits).all(axis=1)]
-        if len(hits) < _TRIANGLE:
-            return None, _NO_GROUND
-        lat_deg, lon_deg = view.frame.to_geo(hits[:, 0], hits[:, 1])
-        valid = shapely.make_valid(shapely.Polygon(np.column_stack([lon_deg, lat_deg])))
-        polygons = [part for part in shapely.get_parts(valid) if isinstance(part, shapely.Polygon)]
-        return max(polygons, key=shapely.area, default=None), None if polygons else _NO_GROUND
+        seen = ground_inside(border, view, self._terrain)
+        return (None, _NO_GROUND) if seen is None else (to_geo(seen, view.frame), None)
 
-    def _view(
-        self, pose: TelemetrySample | None, camera: Camera | None, *, width_px: int, height_px: int
-    ) -> _View:
-        """Return the pose as parameters with their errors."""
-        if pose is None:
-            raise _NotLocated("not georeferenced: no telemetry for this moment")
-        if pose.point is None:
-            raise _NotLocated("not georeferenced: telemetry has no position")
-        if pose.heading_deg is None or pose.pitch_deg is None:
-            raise _NotLocated("not georeferenced: telemetry has no gimbal angles")
-        hfov_deg = hfov_of(pose, camera)
-        if hfov_deg is None:
-            raise _NotLocated("not georeferenced: the camera's field of view is not known, name the camera")
-        up_m, clearance_m, up_sigma_m = self._height(pose, pose.point)
-        if not clearance_m > 0:
-            raise _NotLocated(f"not georeferenced: the camera is {-clearance_m:.0f} m below the ground")
-        budget = self._budget
-        hfov_sigma_deg = camera.hfov_sigma_deg if camera else TELEMETRY_HFOV_SIGMA_DEG
-        # Gimbals keep the horizon level: telemetry that leaves the roll out means none.
-        angles = pose.heading_deg, pose.pitch_deg, pose.roll_deg or 0.0, hfov_deg
-        sigmas = (
-            [budget.position_sigma_m] * 2
-            + [up_sigma_m, budget.heading_sigma_deg, budget.tilt_sigma_deg, budget.tilt_sigma_deg]
-            + [hfov_sigma_deg, BOX_SIGMA_PX, BOX_SIGMA_PX]
-        )
-        known = self._terrain is None and pose.point.alt_m is not None
-        return _View(
-            frame=LocalFrame.at(pose.point),
-            parameters=np.array([0.0, 0.0, up_m, *angles, 0.0, 0.0]),
-            sigmas=np.array(sigmas),
-            clearance_m=clearance_m,
-            ground_alt_m=pose.point.alt_m - clearance_m if known and pose.point.alt_m is not None else None,
-            width_px=width_px,
-            height_px=height_px,
-        )
-
-    def _height(self, pose: TelemetrySample, point: GeoPoint) -> tuple[float, float, float]:
-        """Return the camera's height above the ground's zero, above the ground, and its error."""
-        agl_m = pose.height_agl_m
-        if self._terrain is None:
-            if agl_m is None:
-                raise _NotLocated("not georeferenced: telemetry has no height")
-            if agl_m <= 0:
-                raise _NotLocated(f"not georeferenced: height {agl_m:g} m is not above the take-off point")
-            return agl_m, agl_m, math.hypot(self._budget.height_sigma_m, self._budget.flat_ground_sigma_m)
-        ground_m = _height_at(self._terrain, point)
-        if math.isnan(ground_m):
-            raise _NotLocated("not georeferenced: the aircraft is outside the elevation model")
-        home_m = _height_at(self._terrain, pose.home) if pose.home and agl_m is not None else math.nan
-        if agl_m is not None and not math.isnan(home_m):
-            sigma_m = math.hypot(self._budget.height_sigma_m, DEM_RELATIVE_SIGMA_M)
-            return home_m + agl_m, home_m + agl_m - ground_m, sigma_m
-        if point.alt_m is None:
-            raise _NotLocated("not georeferenced: telemetry has neither take-off point nor altitude")
-        return point.alt_m, point.alt_m - ground_m, math.hypot(GNSS_ALTITUDE_SIGMA_M, DEM_ABSOLUTE_SIGMA_M)
-
-    def _fix(self, pixels: FloatArray, view: _View, at: datetime) -> list[LocatedBox]:
+    def _fix(self, pixels: FloatArray, view: View, at: datetime) -> list[LocatedBox]:
         """Return the places of pixels, shape (n, 2), whose rays are steep enough."""
         if len(pixels) == 0:
             return []
@@ -273,34 +219,44 @@ class GroundLocator:
         )
         return LocatedBox(fix, float(hit[0]), float(hit[1]))
 
-    def _covariances(self, hits: FloatArray, pixels: FloatArray, view: _View) -> FloatArray:
+    def _covariances(self, hits: FloatArray, pixels: FloatArray, view: View) -> FloatArray:
         """Return the covariance of each hit, shape (n, 2, 2), NaN where it cannot be bounded.
 
-        First order by central differences over the nine parameters; where those show that the
-        ground bends or breaks (a ridge), from drawn poses.
+        First order by central differences over the nine parameters and the ground's height; where those
+        show that the ground bends or breaks (a ridge), from drawn poses.
         """
+        ground_sigmas_m = self._reader.ground_sigmas_m(hits, view)
+        widest_m = math.hypot(view.sigmas[UP], ground_sigmas_m.max(initial=0.0))
         steps = _STEP_SIGMA * view.sigmas
-        steps[UP] = min(steps[UP], view.clearance_m / 2)
+        steps[UP] = min(_STEP_SIGMA * max(widest_m, HIT_TOLERANCE_M), view.clearance_m / 2)
         offsets = np.diag(steps)
         after = self._trace(view.parameters + offsets, pixels, view)
         before = self._trace(view.parameters - offsets, pixels, view)
         with np.errstate(invalid="ignore", divide="ignore"):
             slopes = np.where(steps[:, None, None] > 0, (after - before) / (2 * steps[:, None, None]), 0.0)
-            scaled = slopes * view.sigmas[:, None, None]
+            sigmas = np.repeat(view.sigmas[:, None], len(hits), axis=1)
+            # Ground that is lower by a metre is a camera that is higher by one.
+            sigmas[UP] = np.hypot(sigmas[UP], ground_sigmas_m)
+            scaled = slopes * sigmas[..., None]
             covariances: FloatArray = np.einsum("kni,knj->nij", scaled, scaled)
             bend_m = np.hypot(*np.moveaxis(after + before - 2 * hits, 2, 0)).max(axis=0)
             radius_m = np.sqrt(CHI2_2DOF_P90 * np.trace(covariances, axis1=1, axis2=2))
             # Written so that NaN, a ray that met nothing, counts as bent.
             bent = ~(bend_m <= _BENT_SHARE * radius_m) & np.isfinite(hits).all(axis=1)
         if bent.any():
-            covariances[bent] = self._drawn_covariances(hits[bent], pixels[bent], view)
+            covariances[bent] = self._drawn_covariances(
+                hits[bent], pixels[bent], view, ground_sigmas_m=ground_sigmas_m[bent]
+            )
         return covariances
 
-    def _drawn_covariances(self, hits: FloatArray, pixels: FloatArray, view: _View) -> FloatArray:
+    def _drawn_covariances(
+        self, hits: FloatArray, pixels: FloatArray, view: View, *, ground_sigmas_m: FloatArray
+    ) -> FloatArray:
         """Return covariances whose 0.9 ellipse holds 0.9 of the hits of drawn poses."""
-        poses = view.parameters + _DRAWS * view.sigmas
-        poses[:, UP] = np.maximum(poses[:, UP], view.parameters[UP] - 0.9 * view.clearance_m)
-        drawn = self._trace(poses, pixels, view) - hits
+        poses = view.parameters + _DRAWS[:, :-1] * view.sigmas
+        lift_m = _DRAWS[:, -1:] * ground_sigmas_m + (poses[:, UP, None] - view.parameters[UP])
+        poses[:, UP] = view.parameters[UP]
+        drawn = self._trace(poses, pixels, view, lift_m=np.maximum(lift_m, -0.9 * view.clearance_m)) - hits
         covariances = np.full((len(hits), 2, 2), np.nan)
         for index in range(len(hits)):
             away = drawn[np.isfinite(drawn[:, index]).all(axis=1), index]
@@ -312,10 +268,16 @@ class GroundLocator:
             covariances[index] = covariance * np.quantile(mahalanobis2, share) / CHI2_2DOF_P90
         return covariances
 
-    def _trace(self, parameters: FloatArray, pixels: FloatArray, view: _View) -> FloatArray:
-        """Return the ground hits (east_m, north_m) of k poses by n pixels, shape (k, n, 2)."""
+    def _trace(
+        self, parameters: FloatArray, pixels: FloatArray, view: View, *, lift_m: FloatArray | float = 0.0
+    ) -> FloatArray:
+        """Return the ground hits (east_m, north_m) of k poses by n pixels, shape (k, n, 2).
+
+        ``lift_m`` (k, n) raises the camera of each.
+        """
         directions = view.rays(pixels, parameters)
-        origins = np.broadcast_to(parameters[:, None, : UP + 1], directions.shape)
+        origins = np.broadcast_to(parameters[:, None, : UP + 1], directions.shape).copy()
+        origins[..., UP] += lift_m
         hits = self._meet(origins.reshape(-1, 3), directions.reshape(-1, 3), view.frame)
         return hits.reshape(*directions.shape[:2], 2)
 
@@ -336,21 +298,16 @@ class GroundLocator:
         return f"the ray is {depression_deg:.1f} degrees below the horizon, at least {least:g} needed"
 
 
-def hfov_of(pose: TelemetrySample, camera: Camera | None) -> float | None:
-    """Return the field of view in degrees: the telemetry's, which knows the zoom, else the camera's."""
-    hfov_deg = pose.hfov_deg or (camera.hfov_deg if camera else None)
-    return hfov_deg if hfov_deg and 0 < hfov_deg < _STRAIGHT_DEG else None
+def _place_of(pose: TelemetrySample) -> TelemetrySample:
+    """Return a pose without its moment."""
+    return replace(pose, offset_s=0.0, at=None)
 
 
 def _nowhere(at: datetime, reason: str) -> LocatedBox:
     return LocatedBox(GroundFix(at, None, None, None, "none", reason), None, None)
 
 
-def _height_at(terrain: Terrain, point: GeoPoint) -> float:
-    return float(terrain.heights_m([point.lat_deg], [point.lon_deg])[0])
-
-
-def _standing_points(boxes: FloatArray, view: _View) -> FloatArray:
+def _standing_points(boxes: FloatArray, view: View) -> FloatArray:
     """Return the pixel (x, y) of each box that shows where the thing touches the ground, shape (n, 2).
 
     An upright cylinder of width w and height h, seen d degrees below the horizon, is

@@ -1,10 +1,11 @@
 """Rays of a camera, and how far each goes until it meets the ground.
 
 Belongs here: the camera model and the meeting of lines with planes and terrains, on whole arrays.
-Not here: what is known of a pose, its errors and places on the Earth (``detection/ground.py``).
+Not here: what is known of a pose (``detection/poses.py``), its errors and places on the Earth
+(``detection/ground.py``), and the distortion of a lens (``detection/lens.py``).
 
-The camera is a pinhole with square pixels and no distortion. Rays live in metres east, north and
-up of a local frame. The Earth's curvature is left out: it lowers the ground by 0.7 m at 3 km, less
+The camera is a pinhole with square pixels behind a lens, where that is known. Rays live in metres east,
+north and up of a local frame. The Earth's curvature is left out: it lowers the ground by 0.7 m at 3 km, less
 than any elevation model's error.
 """
 
@@ -16,8 +17,10 @@ import numpy as np
 import numpy.typing as npt
 import shapely
 
+from detection.lens import distort, undistort
 from outwatch.domain.geometry import LocalFrame
 from outwatch.domain.ports import Terrain
+from outwatch.domain.types import Lens
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -29,7 +32,16 @@ MAX_RANGE_M = 20_000.0
 _MAX_STEP_M = 500.0
 """Longest step of a ray where the ground's spacing sets none: steep rays and flat ground."""
 HIT_TOLERANCE_M = 0.02
+_BENT_IN = 1e-9
+"""A side that a lens bends inwards by more (of unit vectors) is cut at its middle."""
 _RIM_POINTS = 72
+_RIM = np.array(
+    [
+        (math.sin(2 * math.pi * step / _RIM_POINTS), math.cos(2 * math.pi * step / _RIM_POINTS))
+        for step in range(_RIM_POINTS)
+    ]
+)
+"""A circle of radius one, clockwise from north."""
 _TRIANGLE = 3
 
 
@@ -46,16 +58,51 @@ def _axes(parameters: FloatArray) -> tuple[FloatArray, FloatArray, FloatArray]:
 
 
 def ray_directions(
-    parameters: FloatArray, pixels: FloatArray, *, width_px: int, height_px: int
+    parameters: FloatArray, pixels: FloatArray, *, width_px: int, height_px: int, lens: Lens | None = None
 ) -> FloatArray:
     """Return unit rays in east, north, up of k poses (k, 9) by n pixels (n, 2), shape (k, n, 3)."""
     forward, right, down = (axis[:, None, :] for axis in _axes(parameters))
-    half_width = np.tan(np.radians(parameters[:, HFOV] / 2))[:, None]
-    x = (pixels[:, 0] + parameters[:, X, None] - width_px / 2) * half_width / (width_px / 2)
-    y = (pixels[:, 1] + parameters[:, Y, None] - height_px / 2) * half_width / (width_px / 2)
+    x_px, y_px = _centre_px(width_px, height_px, lens)
+    focal_px = _focal_px(parameters, width_px)
+    x = (pixels[:, 0] + parameters[:, X, None] - x_px) / focal_px
+    y = (pixels[:, 1] + parameters[:, Y, None] - y_px) / focal_px
+    if lens is not None:
+        x, y = undistort(x, y, lens)
     rays = forward + x[..., None] * right + y[..., None] * down
     unit: FloatArray = rays / np.linalg.norm(rays, axis=-1, keepdims=True)
     return unit
+
+
+def pixels_of(
+    parameters: FloatArray, points_m: FloatArray, *, width_px: int, height_px: int, lens: Lens | None = None
+) -> FloatArray:
+    """Return where k poses (k, 9) show n points (n, 3) east, north, up: pixels, shape (k, n, 2).
+
+    The inverse of ``ray_directions``; NaN for points that are not in front of the camera.
+    """
+    forward, right, down = (axis[:, None, :] for axis in _axes(parameters))
+    away = points_m - parameters[:, None, : UP + 1]
+    depth = (away * forward).sum(axis=-1)
+    depth = np.where(depth > 0, depth, np.nan)
+    x, y = (away * right).sum(axis=-1) / depth, (away * down).sum(axis=-1) / depth
+    if lens is not None:
+        x, y = distort(x, y, lens)
+    x_px, y_px = _centre_px(width_px, height_px, lens)
+    focal_px = _focal_px(parameters, width_px)
+    x, y = x * focal_px + x_px - parameters[:, X, None], y * focal_px + y_px - parameters[:, Y, None]
+    return np.stack([x, y], axis=-1)
+
+
+def _focal_px(parameters: FloatArray, width_px: int) -> FloatArray:
+    """Return the focal lengths of k poses in pixels, shape (k, 1)."""
+    focal_px: FloatArray = width_px / 2 / np.tan(np.radians(parameters[:, HFOV] / 2))[:, None]
+    return focal_px
+
+
+def _centre_px(width_px: int, height_px: int, lens: Lens | None) -> tuple[float, float]:
+    if lens is None:
+        return width_px / 2, height_px / 2
+    return lens.centre_x * width_px, lens.centre_y * height_px
 
 
 def depressions_deg(directions: FloatArray) -> FloatArray:
@@ -108,23 +155,35 @@ def reach_terrain(
 
 
 def border_directions(
-    parameters: FloatArray, *, width_px: int, height_px: int, min_depression_deg: float
+    parameters: FloatArray,
+    *,
+    width_px: int,
+    height_px: int,
+    min_depression_deg: float,
+    lens: Lens | None = None,
 ) -> FloatArray:
     """Return unit rays around what one pose (9,) sees below the least depression, shape (m, 3).
 
     On the plane one metre below the camera, rays of at least that depression fill a disc and each
-    side of the frame is a straight cut: the disc is clipped by the four of them.
+    side of the frame is a straight cut: the disc is clipped by the four of them. A side that the lens
+    bends is cut where it lies farthest in, so that no more is claimed than is seen.
     """
-    angle = np.linspace(0, 2 * math.pi, _RIM_POINTS, endpoint=False)
-    rim = np.column_stack([np.sin(angle), np.cos(angle)]) / math.tan(math.radians(min_depression_deg))
-    corners = np.array([[0, 0], [width_px, 0], [width_px, height_px], [0, height_px]])
-    sides = ray_directions(parameters[None], corners.astype(float), width_px=width_px, height_px=height_px)[0]
-    for start, end in zip(sides, np.roll(sides, -1, axis=0), strict=True):
-        rim = _clip(rim, np.cross(start, end))
+    rim = _RIM / math.tan(math.radians(min_depression_deg))
+    corners = np.array([[0.0, 0.0], [width_px, 0.0], [width_px, height_px], [0.0, height_px]])
+    spots = np.concatenate([corners, (corners + np.roll(corners, -1, axis=0)) / 2])
+    rays = ray_directions(parameters[None], spots, width_px=width_px, height_px=height_px, lens=lens)[0]
+    starts, middles = np.split(rays, 2)
+    ends = np.roll(starts, -1, axis=0)
+    inward = np.cross(starts, ends)
+    bent_in = (inward * middles).sum(axis=1) > _BENT_IN
+    inward[bent_in] = np.cross(middles, ends - starts)[bent_in]
+    for normal in inward:
+        rim = _clip(rim, normal)
     if len(rim) < _TRIANGLE:
         return np.empty((0, 3))
-    ring = shapely.segmentize(shapely.LinearRing(rim), shapely.LinearRing(rim).length / _RIM_POINTS)
-    border = np.column_stack([shapely.get_coordinates(ring)[:-1], -np.ones(len(ring.coords) - 1)])
+    ring = shapely.LinearRing(rim)
+    dense = shapely.get_coordinates(shapely.segmentize(ring, ring.length / _RIM_POINTS))[:-1]
+    border = np.column_stack([dense, -np.ones(len(dense))])
     unit: FloatArray = border / np.linalg.norm(border, axis=1, keepdims=True)
     return unit
 
@@ -132,11 +191,11 @@ def border_directions(
 def _clip(polygon: FloatArray, inward: FloatArray) -> FloatArray:
     """Return a convex polygon at height -1, shape (n, 2), without what lies behind a plane through 0."""
     side = polygon @ inward[:2] - inward[2]
-    kept: list[FloatArray] = []
-    for index in range(len(polygon)):
-        here, there = side[index - 1], side[index]
-        if here * there < 0:
-            kept.append(polygon[index - 1] + (polygon[index] - polygon[index - 1]) * here / (here - there))
-        if there >= 0:
-            kept.append(polygon[index])
-    return np.array(kept).reshape(-1, 2)
+    before, side_before = np.roll(polygon, 1, axis=0), np.roll(side, 1)
+    crossing = side * side_before < 0
+    with np.errstate(divide="ignore", invalid="ignore"):
+        cuts = before + (polygon - before) * (side_before / (side_before - side))[:, None]
+    # Each corner may be preceded by the cut through the edge that leads to it.
+    both = np.stack([cuts, polygon], axis=1).reshape(-1, 2)
+    kept: FloatArray = both[np.column_stack([crossing, side >= 0]).ravel()]
+    return kept

@@ -1,12 +1,17 @@
-"""The height of the ground: a constant, or a digital elevation model read from a raster file.
+"""The height of the ground: a constant, or a digital elevation model; and the geoid, which joins datums.
 
-Belongs here: the adapters of the port ``Terrain``. Not here: where a ray meets the ground
-(``detection/ground.py``).
+Belongs here: the adapters of the port ``Terrain``, and the raster files they read. Not here: where a ray
+meets the ground (``detection/rays.py``).
+
+Heights of the port are above mean sea level, by which the EGM96 geoid is meant: SRTM and most aircraft use
+it. What is above the WGS 84 ellipsoid (some KLV, some elevation models) is brought there by the geoid's own
+height above the ellipsoid: height above sea = height above ellipsoid - undulation.
 """
 
 from __future__ import annotations
 
 import math
+from importlib.resources import files
 from pathlib import Path
 from typing import Literal
 
@@ -44,15 +49,74 @@ class FlatTerrain:
         return np.where(known, self._height_m, np.nan)
 
 
-class DemTerrain:
-    """Heights from a single-band raster in any projection, in metres above mean sea level.
+class Geoid:
+    """How far the EGM96 geoid, taken as mean sea level, lies above the WGS 84 ellipsoid."""
 
-    Cell centres hold the heights; between four of them they are interpolated bilinearly. A place
-    outside the raster, or with no data in one of its four cells, has no height. Windows are read
-    when first needed and kept; an instance belongs to one thread.
+    def __init__(self) -> None:
+        """Open the shipped grid (``detection/grids/CARD.md``)."""
+        self._grid = Raster(Path(str(files("detection") / "grids" / "egm96_15min.tif")))
+
+    def undulation_m(self, lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike) -> FloatArray:
+        """Return the geoid's height above the ellipsoid in metres, of the input's shape.
+
+        Interpolated between nodes every quarter of a degree: within 1 m, mostly 0.1 m.
+        """
+        return self._grid.values(lat_deg, lon_deg)
+
+    def above_sea_m(
+        self, ellipsoid_height_m: npt.ArrayLike, lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike
+    ) -> FloatArray:
+        """Return heights above mean sea level (EGM96) of heights above the WGS 84 ellipsoid."""
+        return np.asarray(ellipsoid_height_m, float) - self.undulation_m(lat_deg, lon_deg)
+
+
+class DemTerrain:
+    """Heights from a single-band raster, in metres above mean sea level (EGM96).
+
+    A place outside the raster, or beside a cell without data, has no height.
     """
 
     method: Literal["dem"] = "dem"
+
+    def __init__(self, path: Path, *, above_ellipsoid: Geoid | None = None) -> None:
+        """Open the raster.
+
+        Args:
+            path: heights in metres in any projection, at the centres of the cells.
+            above_ellipsoid: given where the file's heights are above the WGS 84 ellipsoid; the geoid by
+                which they become heights above mean sea level. None: they are that already.
+
+        Raises:
+            ConfigInvalid: the file is missing, is no raster, or has no projection.
+        """
+        self._raster = Raster(path)
+        self._geoid = above_ellipsoid
+
+    @property
+    def spacing_m(self) -> float:
+        """Return the shorter side of a cell at the raster's centre in metres."""
+        return self._raster.spacing_m
+
+    def heights_m(self, lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike) -> FloatArray:
+        """Return interpolated heights in metres above mean sea level (EGM96), NaN where unknown.
+
+        Args:
+            lat_deg: latitudes on WGS 84, any shape.
+            lon_deg: longitudes of the same shape.
+
+        Raises:
+            ConfigInvalid: the raster is damaged where it had to be read.
+        """
+        heights_m = self._raster.values(lat_deg, lon_deg)
+        return heights_m if self._geoid is None else self._geoid.above_sea_m(heights_m, lat_deg, lon_deg)
+
+
+class Raster:
+    """A single-band raster in any projection: cell centres hold values, bilinear between four of them.
+
+    A place outside it, or with no data in one of its four cells, has no value. Windows are read when
+    first needed and kept; an instance belongs to one thread.
+    """
 
     def __init__(self, path: Path) -> None:
         """Open the raster.
@@ -74,6 +138,7 @@ class DemTerrain:
         self._to_raster = None
         if not self._crs.equals(_WGS84, ignore_axis_order=True):
             self._to_raster = Transformer.from_crs(_WGS84, self._crs, always_xy=True)
+        self._scale, self._offset = self._dataset.scales[0], self._dataset.offsets[0]
         self._blocks: dict[tuple[int, int], npt.NDArray[np.float32]] = {}
         self._spacing_m = self._measure_spacing()
 
@@ -82,8 +147,8 @@ class DemTerrain:
         """Return the shorter side of a cell at the raster's centre in metres."""
         return self._spacing_m
 
-    def heights_m(self, lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike) -> FloatArray:
-        """Return interpolated heights in metres above mean sea level, NaN where unknown.
+    def values(self, lat_deg: npt.ArrayLike, lon_deg: npt.ArrayLike) -> FloatArray:
+        """Return interpolated values in the file's unit, NaN where unknown.
 
         Args:
             lat_deg: latitudes on WGS 84, any shape.
@@ -105,7 +170,7 @@ class DemTerrain:
         upper = cells[0] * (1 - right_share) + cells[1] * right_share
         lower = cells[2] * (1 - right_share) + cells[3] * right_share
         heights[inside] = upper * (1 - low_share) + lower * low_share
-        return heights.reshape(lat.shape)
+        return np.asarray(heights.reshape(lat.shape) * self._scale + self._offset)
 
     def _pixel(self, lat_deg: FloatArray, lon_deg: FloatArray) -> tuple[FloatArray, FloatArray]:
         """Return fractional (column, row) counted from the first cell's centre."""
@@ -118,7 +183,7 @@ class DemTerrain:
         return column, row
 
     def _cells(self, column: npt.NDArray[np.intp], row: npt.NDArray[np.intp]) -> FloatArray:
-        """Return the heights of cells, of the input's shape, NaN where there is no data."""
+        """Return the stored values of cells, of the input's shape, NaN where there is no data."""
         heights = np.empty(column.shape)
         blocks_across = self._dataset.width // _BLOCK_PX + 1
         block_ids = row // _BLOCK_PX * blocks_across + column // _BLOCK_PX
@@ -129,7 +194,7 @@ class DemTerrain:
         return heights
 
     def _block(self, column: int, row: int) -> npt.NDArray[np.float32]:
-        """Return one window of heights, read from the file the first time."""
+        """Return one window, read from the file the first time."""
         if (column, row) not in self._blocks:
             window = Window(column * _BLOCK_PX, row * _BLOCK_PX, _BLOCK_PX, _BLOCK_PX)
             try:

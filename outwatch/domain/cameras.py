@@ -1,14 +1,16 @@
 """The camera table: which field of view an aircraft's camera has, and how well that is known.
 
 Belongs here: published figures, the formula that turns them into an angle, and the choice of a camera
-for a clip. Not here: lens distortion and calibration, and the ray through a pixel (``geometry.py``).
+for a clip. Not here: calibrations of single cameras (``calibrations.py``), and the ray through a pixel
+(``detection/rays.py``).
 
 Convention. ``hfov_deg`` is the horizontal angle of a pinhole camera across the full width of the video:
 2 atan(w / 2f), w the sensor's width and f its focal length (Hartley and Zisserman, *Multiple View
 Geometry*, section 6.1). A thermal sensor's width is its pixels times their pitch. A maker gives an RGB
 camera as a "35 mm equivalent" focal length, which keeps the diagonal (CIPA DCG-001), so its width is
 that of a frame with the 35 mm diagonal and the sensor's own aspect ratio. Makers also print an angle;
-it disagrees by rounding and distortion, and the disagreement is taken as the standard deviation.
+it disagrees by rounding and distortion, and the disagreement is taken as the standard deviation. No maker
+of the table publishes distortion coefficients, so every entry is a pinhole.
 """
 
 from __future__ import annotations

@@ -41,17 +41,20 @@ class Surface(Protocol):
         ...
 
 
+@dataclass(frozen=True, slots=True)
 class FlatSurface:
-    """Ground at take-off height everywhere."""
+    """Ground of one height everywhere, that of the take-off point unless told otherwise."""
+
+    height_m: float = 0.0
 
     def heights_m(self, east_m: Floats, north_m: Floats) -> Floats:
-        """Return zeros of the shape of the positions."""
-        return np.zeros(np.broadcast(east_m, north_m).shape)
+        """Return the height in the shape of the positions."""
+        return np.full(np.broadcast(east_m, north_m).shape, self.height_m)
 
     def depths_m(self, position_m: Floats, rays: Floats) -> Floats:
-        """Return where the rays fall through height zero."""
+        """Return where the rays fall through the ground."""
         with np.errstate(divide="ignore"):
-            return np.where(rays[:, 2] < 0, -position_m[2] / rays[:, 2], np.inf)
+            return np.where(rays[:, 2] < 0, (self.height_m - position_m[2]) / rays[:, 2], np.inf)
 
 
 @dataclass(frozen=True, slots=True)
