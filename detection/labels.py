@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
+from outwatch.domain.errors import ConfigInvalid
+
 PERSON = "person"
 CAR = "car"
 BICYCLE = "bicycle"
@@ -30,6 +32,24 @@ _COCO_TO_LABEL: Mapping[str, str] = {
 def to_label(class_name: str) -> str | None:
     """Return our word for a model's class, or None where the class is of no concern here."""
     return class_name if class_name in LABELS else _COCO_TO_LABEL.get(class_name)
+
+
+def parse_labels(text: str) -> tuple[str | None, ...]:
+    """Return the labels of a model's classes from words in order of class id, as in ``person,car,-``.
+
+    A word is one of ours or COCO's; ``-`` stands for a class of no concern.
+
+    Raises:
+        ConfigInvalid: a word is neither.
+    """
+    words = [word.strip() for word in text.split(",")]
+    labels = tuple(None if word == "-" else to_label(word) for word in words)
+    for word, label in zip(words, labels, strict=True):
+        if label is None and word != "-":
+            raise ConfigInvalid(
+                f"label {word!r} is none of {', '.join(LABELS)}, nor - for a class to leave out"
+            )
+    return labels
 
 
 def group_of(label: str) -> str:

@@ -9,13 +9,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
 import numpy as np
 
 from outwatch.domain.errors import ModelUnavailable
-from outwatch.domain.types import Recall
+from outwatch.domain.types import Modality, Recall
 
 XML_NAME = "model.xml"
 WEIGHTS_NAME = "model.bin"
@@ -79,6 +79,18 @@ class ModelCard:
     recall: RecallCurve | None = None
     least_contrast: float | None = None
     """Standard deviation in grey levels to which flatter frames are lifted first; None leaves them."""
+    modality: Modality | None = None
+    """What it is for; None where nobody said."""
+    base_model: str | None = None
+    """Name of the weights that it was trained from, with their SHA-256."""
+    training_data: Mapping[str, str] = field(default_factory=dict)
+    """SHA-256 of the description and the labels of each data set, by the set's name."""
+    licence: str | None = None
+    """SPDX expression."""
+    metrics: Mapping[str, float] = field(default_factory=dict)
+    """Figures on what was left out of training: ``val.person.ap50`` and so on."""
+    created_by: str | None = None
+    """The software that made the folder."""
 
     @property
     def model_id(self) -> str:
@@ -99,10 +111,11 @@ class ModelCard:
         path = folder / CARD_NAME
         try:
             fields = json.loads(path.read_text(encoding="utf-8"))
-            recall = fields.pop("recall")
+            recall, modality = fields.pop("recall"), fields.pop("modality", None)
             return cls(
                 **fields | {"class_labels": tuple(fields["class_labels"])},
                 recall=None if recall is None else _curve(recall),
+                modality=None if modality is None else Modality(modality),
             )
         except OSError as error:
             raise ModelUnavailable(

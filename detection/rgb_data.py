@@ -107,7 +107,7 @@ def build(
     for part, items in parts.items():
         _write(items, part=part, out=out)
     splits = {part: f"images/{part}" for part in parts} | {"val": "images/aerial"}
-    description = {**splits, "names": dict(names)}
+    description: dict[str, object] = {**splits, "names": dict(names)}
     (out / "data.yaml").write_text(yaml.safe_dump(description, sort_keys=False), encoding="utf-8")
     return {part: len(items) for part, items in parts.items()}
 

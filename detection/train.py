@@ -1,14 +1,17 @@
-"""Train, export and measure the thermal aerial detector: one command, one fixed recipe.
+"""Train, export and measure the aerial detectors: one command, one fixed recipe for each kind of camera.
 
-Run ``python -m detection.train --data DIR --start yolo11n_coco.pt --out DIR`` with the
-``[ultralytics]`` extra installed. Belongs here: the recipe and its reasons. Not here: any call
-into Ultralytics (``detection/ultralytics.py``) and any inference in production.
+Run ``python -m detection.train --modality thermal --data DIR --start yolo11n_coco.pt --out DIR`` with the
+``[ultralytics]`` extra installed. Belongs here: the recipes and their reasons. Not here: any call
+into Ultralytics (``detection/ultralytics.py``), the RGB data set (``rgb_data.py``) and any inference in
+production.
 """
 
 from __future__ import annotations
 
 import argparse
+import hashlib
 import sys
+from collections.abc import Callable
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -17,16 +20,18 @@ import structlog
 from detection.contrast import LEAST_CONTRAST
 from detection.evaluate import AP_CONFIDENCE, as_table, figures_by_condition, judge_images
 from detection.metrics import recall_curve
+from detection.model_card import sha256_file
+from outwatch.domain.types import Modality
 
-MODEL_NAME = "thermal_yolo11n"
-"""Name of the shipped model and of its folder."""
+LICENCE = "AGPL-3.0-only"
+"""Of whatever is trained from Ultralytics' weights."""
 
 
 @dataclass(frozen=True, slots=True)
 class Recipe:
-    """Hyper-parameters of the shipped thermal model, in Ultralytics' own terms.
+    """Hyper-parameters of one stage, in Ultralytics' own terms; the defaults are the first thermal stage's.
 
-    The validation flights are never looked at while training: there is no early stop and the
+    What is left out for testing is never looked at while training: there is no early stop and the
     last averaged weights are the ones shipped, so the figures of the model card are not tuned.
     """
 
@@ -67,54 +72,149 @@ validation flights and still sees cold cars."""
 CONTRAST_FACTORS = (0.35, 1.5)
 """From the flattest flights we know of (standard deviation of 14 grey levels against a median of 33)
 to the steepest that does not yet clip most of the frame."""
+SHARP = Recipe(epochs=12, imgsz=896, lr0=5e-4, lrf=0.03, warmup_epochs=0.3, close_mosaic=4)
+"""Third stage, from the mean of the first two and with the contrast still changed: on frames enlarged to
+896 px someone who has 8 px at 640 has 11, more than one cell of the finest grid (8 px). The rate is half
+the first stage's, so that what was learnt of flat frames is kept."""
+DAYLIGHT = Recipe(
+    epochs=14,
+    lr0=3e-4,
+    lrf=0.05,
+    warmup_epochs=0.5,
+    close_mosaic=4,
+    hsv_h=0.015,  # Ultralytics' defaults: paint and light differ from place to place
+    hsv_s=0.6,
+)
+"""The only RGB stage, short and slow: the start weights know cars and people from the side, the few scenes
+there are from above must not make them forget that."""
+DAYLIGHT_SHARE = 0.7
+"""Weight of the RGB stage in its mean with the start weights (Wortsman et al., "Robust fine-tuning of
+zero-shot models", 2022): it keeps people whom no picture of the training set shows."""
 
 
-def export_measured(weights: Path, *, data_dir: Path, out_dir: Path, imgsz: int) -> str:
-    """Export weights to a model folder, write its recall into its card, and return its figures as text."""
+@dataclass(frozen=True, slots=True)
+class Course:
+    """How the model for one kind of camera is made of start weights."""
+
+    model_name: str
+    train: Callable[[Path, Path, Path], Path]
+    """From start weights, data folder and output folder to the trained weights."""
+    longest_px: int
+    """Longest side of the frames that the export is for."""
+    least_contrast: float | None
+    split: str = "val"
+    """What its recall is measured on."""
+
+
+def train_thermal(start: Path, data_dir: Path, out_dir: Path) -> Path:
+    """Run the three thermal stages and return the last weights."""
+    from detection.ultralytics import average_weights, train_detector
+
+    general = train_detector(start, data_dir=data_dir, out_dir=out_dir / "general", recipe=asdict(GENERAL))
+    flat = train_detector(
+        general,
+        data_dir=data_dir,
+        out_dir=out_dir / "contrast",
+        recipe=asdict(CONTRAST),
+        contrast=CONTRAST_FACTORS,
+    )
+    mean = average_weights(general, flat, second_share=CONTRAST_SHARE, out=out_dir / "average.pt")
+    return train_detector(
+        mean, data_dir=data_dir, out_dir=out_dir / "sharp", recipe=asdict(SHARP), contrast=CONTRAST_FACTORS
+    )
+
+
+def train_rgb(start: Path, data_dir: Path, out_dir: Path) -> Path:
+    """Run the RGB stage and return its mean with the start weights, whose classes the data set must keep."""
+    from detection.ultralytics import average_weights, train_detector
+
+    fine = train_detector(start, data_dir=data_dir, out_dir=out_dir / "daylight", recipe=asdict(DAYLIGHT))
+    return average_weights(start, fine, second_share=DAYLIGHT_SHARE, out=out_dir / "average.pt")
+
+
+COURSES = {
+    Modality.THERMAL: Course("thermal_yolo11n", train_thermal, SHARP.imgsz, LEAST_CONTRAST),
+    Modality.RGB: Course("rgb_yolo11n", train_rgb, DAYLIGHT.imgsz, None),
+}
+
+
+def export_measured(
+    weights: Path,
+    *,
+    data_dir: Path,
+    out_dir: Path,
+    imgsz: int,
+    modality: Modality = Modality.THERMAL,
+    start: Path | None = None,
+    split: str = "val",
+) -> str:
+    """Export weights to a model folder, write its recall into its card, and return its figures as text.
+
+    Args:
+        weights: trained weights (``.pt``).
+        data_dir: labelled images in Ultralytics layout.
+        out_dir: the model folder.
+        imgsz: longest side in pixels of the frames that the model is for: that of the last stage.
+        modality: what the model is for.
+        start: weights that they were trained from, for the card.
+        split: what recall is measured on.
+    """
     from detection.openvino import OpenVinoDetector
     from detection.ultralytics import export_openvino
 
-    card = replace(export_openvino(weights, out_dir=out_dir, imgsz=imgsz), least_contrast=LEAST_CONTRAST)
+    card = replace(
+        export_openvino(weights, out_dir=out_dir, imgsz=imgsz),
+        least_contrast=COURSES[modality].least_contrast,
+        modality=modality,
+        base_model=None if start is None else f"{start.name} {sha256_file(start)}",
+        training_data={data_dir.resolve().name: labels_digest(data_dir)},
+        licence=LICENCE,
+    )
     card.write(out_dir)
     detector = OpenVinoDetector(out_dir, min_confidence=AP_CONFIDENCE)
-    samples = judge_images(detector, data_dir)
-    replace(card, recall=recall_curve(samples, labels=detector.labels)).write(out_dir)
-    return as_table({"val": figures_by_condition(samples, labels=detector.labels)})
+    samples = judge_images(detector, data_dir, split=split)
+    measured = figures_by_condition(samples, labels=detector.labels)
+    by_label = measured["by_label"]
+    replace(
+        card,
+        recall=recall_curve(samples, labels=detector.labels),
+        metrics={f"{split}.{label}.ap50": round(row["ap50"], 4) for label, row in by_label.items()},
+    ).write(out_dir)
+    return as_table({split: measured})
+
+
+def labels_digest(data_dir: Path) -> str:
+    """Return the SHA-256 over a data set's description and labels: the same set gives the same digest."""
+    files = [data_dir / "data.yaml", *sorted((data_dir / "labels").rglob("*.txt"))]
+    lines = [f"{sha256_file(path)}  {path.relative_to(data_dir).as_posix()}" for path in files]
+    return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
 def main() -> None:
     """Train from the start weights, export to ``--out``, measure the export and print its figures."""
-    parser = argparse.ArgumentParser(description="Train, export and measure the thermal aerial detector.")
+    parser = argparse.ArgumentParser(description="Train, export and measure an aerial detector.")
+    parser.add_argument("--modality", type=Modality, choices=list(COURSES), default=Modality.THERMAL)
     parser.add_argument(
         "--data", type=Path, required=True, help="folder in Ultralytics layout, with data.yaml"
     )
     parser.add_argument("--start", type=Path, required=True, help="start weights (.pt)")
     parser.add_argument("--out", type=Path, required=True, help="where weights and the export are written")
-    parser.add_argument(
-        "--general", type=Path, help="weights (.pt) of the first stage, to run only the second"
-    )
     parser.add_argument("--trained", type=Path, help="export and measure these weights (.pt), train nothing")
     arguments = parser.parse_args()
-    weights = arguments.trained or _train(arguments)
-    folder = arguments.out / MODEL_NAME
-    print(export_measured(weights, data_dir=arguments.data, out_dir=folder, imgsz=GENERAL.imgsz))
-    print(folder)
-
-
-def _train(arguments: argparse.Namespace) -> Path:
-    from detection.ultralytics import average_weights, train_detector
-
-    general = arguments.general or train_detector(
-        arguments.start, data_dir=arguments.data, out_dir=arguments.out / "general", recipe=asdict(GENERAL)
-    )
-    flat = train_detector(
-        general,
+    course = COURSES[arguments.modality]
+    weights = arguments.trained or course.train(arguments.start, arguments.data, arguments.out)
+    folder = arguments.out / course.model_name
+    figures = export_measured(
+        weights,
         data_dir=arguments.data,
-        out_dir=arguments.out / "contrast",
-        recipe=asdict(CONTRAST),
-        contrast=CONTRAST_FACTORS,
+        out_dir=folder,
+        imgsz=course.longest_px,
+        modality=arguments.modality,
+        start=arguments.start,
+        split=course.split,
     )
-    return average_weights(general, flat, second_share=CONTRAST_SHARE, out=arguments.out / "average.pt")
+    print(figures)
+    print(folder)
 
 
 if __name__ == "__main__":

@@ -178,6 +178,15 @@ class UltralyticsDetector:
         )
 
 
+def class_names(weights: Path) -> dict[int, str]:
+    """Return what weights call each of their classes, by class id.
+
+    Raises:
+        ModelUnavailable: the extra is not installed, or the weights are missing or broken.
+    """
+    return dict(_load(weights).names)
+
+
 def train_detector(
     start: Path,
     *,
@@ -295,6 +304,9 @@ def export_openvino(
     with tempfile.TemporaryDirectory() as scratch, warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch deprecates the tracing that OpenVINO's converter needs
         model = _load(Path(shutil.copy(weights, scratch)))
+        # Newer families choose the final boxes inside the network; suppression here is ours (``boxes.py``).
+        if getattr(model.model, "end2end", False):
+            model.model.end2end = False
         # A spatial size left open lets the runtime choose the true aspect ratio of each clip.
         exported = Path(
             model.export(

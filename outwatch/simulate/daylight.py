@@ -61,7 +61,7 @@ def daylight_flight(seed: int, *, frames: int = 8) -> Scenario:
     start, end = -along * _TRAVEL_M / 2, along * _TRAVEL_M / 2
     duration_s = frames / 2
     waypoints = tuple(
-        Waypoint(time_s, *place.tolist(), height_m, heading_deg + turn_deg, pitch_deg)
+        Waypoint(time_s, float(place[0]), float(place[1]), height_m, heading_deg + turn_deg, pitch_deg)
         for time_s, place, turn_deg in ((0.0, start, 0.0), (duration_s, end, random.uniform(-40, 40)))
     )
     road = Road(((middle - 300 * along).tolist(), (middle + 300 * along).tolist()), random.uniform(6, 14))

@@ -26,6 +26,7 @@ from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.types import Modality, OutpostKind
 from outwatch.simulate.weather import Weather
 
+_THERMAL_NAME = "DJI XT2 25 mm"
 _CHECKED = ConfigDict(extra="forbid", arbitrary_types_allowed=False)
 
 Metres = Annotated[float, Field(allow_inf_nan=False)]
@@ -49,8 +50,8 @@ Line = Annotated[tuple[Ground, ...], AfterValidator(_no_standstill)]
 class CameraModel:
     """A camera without distortion, with square pixels and the axis in the middle of the frame."""
 
-    name: str = "DJI XT2 25 mm"
-    hfov_deg: Annotated[float, Field(gt=1, lt=120)] = camera_named("DJI XT2 25 mm").hfov_deg
+    name: str = _THERMAL_NAME
+    hfov_deg: Annotated[float, Field(gt=1, lt=120)] = camera_named(_THERMAL_NAME).hfov_deg
     """Across the width; unless given it is the table's, as for a real flight."""
     width_px: Annotated[int, Field(ge=64, le=3840, multiple_of=2)] = 640
     height_px: Annotated[int, Field(ge=64, le=2160, multiple_of=2)] = 512
@@ -61,7 +62,7 @@ class CameraModel:
 
     @model_validator(mode="after")
     def _own_lens(self) -> Self:
-        if self.modality is Modality.RGB and self.name == CameraModel.name:
+        if self.modality is Modality.RGB and self.name == _THERMAL_NAME:
             raise ValueError("an RGB camera needs its own name, hfov_deg and focal_length_mm")
         return self
 

@@ -84,8 +84,8 @@ class Daylight:
     def expose(self, scene: Levels, *, index: int, time_s: float) -> Image:  # noqa: ARG002 daylight does not drift
         """Return the frame (height, width, 3) that the sensor makes of colours (height, width, 3)."""
         height, width = scene.shape[:2]
-        colours = cv2.GaussianBlur(scene, (0, 0), _DAY_BLUR_PX)
+        blurred = cv2.GaussianBlur(scene, (0, 0), _DAY_BLUR_PX)
         random = np.random.default_rng([self._seed, 7, index])
         down, right = (int(shift) for shift in random.integers(0, _DAY_SHIFT_PX, 2))
-        colours += self._grain[down : down + height, right : right + width]
-        return np.clip(colours, 0, 255).astype(np.uint8)
+        colours = blurred + self._grain[down : down + height, right : right + width]
+        return np.asarray(np.clip(colours, 0, 255), np.uint8)
