@@ -165,7 +165,7 @@ def _within(boxes: Sequence[Box], sizes_px: tuple[float, float]) -> npt.NDArray[
     """Return which boxes are at least the first size and below the second, (n,)."""
     corners = _corners(boxes)
     sizes = np.sqrt(np.prod(corners[:, 2:] - corners[:, :2], axis=1))
-    return (sizes >= sizes_px[0]) & (sizes < sizes_px[1])
+    return np.asarray((sizes >= sizes_px[0]) & (sizes < sizes_px[1]))
 
 
 def _corners(boxes: Sequence[Box]) -> Floats:

@@ -170,15 +170,17 @@ def _finish(report: dict[str, Any], table: Table, wishes: _Wishes) -> None:
 
 
 def _image_table(report: Mapping[str, Any]) -> Table:
-    table = Table("images", "class", "true boxes", "AP50", "AP50-95", "precision", "recall")
+    table = Table("images", "class", "true boxes", "AP50 (95 %)", "AP50-95", "precision", "recall")
+    for column in table.columns[:4]:
+        column.no_wrap = True
     groups = {"all": report}
     for name in ("by_altitude", "by_angle", "by_box_size"):
         words = name.removeprefix("by_").replace("_", " ")
         groups |= {f"{words} {value}": row for value, row in report[name].items()}
     for name, group in groups.items():
         for label, row in group["per_class"].items():
-            shown = [_shown(row[key], row[f"{key}_ci"]) for key in ("ap50", "ap50_95", "precision", "recall")]
-            table.add_row(name, label, str(row["truths"]), *shown)
+            others = [_shown(row[key], None) for key in ("ap50_95", "precision", "recall")]
+            table.add_row(name, label, str(row["truths"]), _shown(row["ap50"], row["ap50_ci"]), *others)
     return table
 
 

@@ -19,6 +19,8 @@ LEVEL = 0.95
 """Share of repetitions whose interval holds the true figure."""
 RESAMPLES = 200
 """Enough to place the 2.5 % and the 97.5 % point of a figure to a tenth of the interval's width."""
+LEAST_BLOCKS = 8
+"""Fewer blocks cannot tell how much figures differ between them: no interval is then given."""
 MAX_STEP = 100
 """Frames of one flight whose numbers lie farther apart than this are other blocks: at 30 fps, 3 s."""
 _NUMBERED = re.compile(r"(.*?)(\d+)$")
@@ -51,12 +53,16 @@ def blocks_of(names: Sequence[str]) -> npt.NDArray[np.intp]:
 
 
 def draws(blocks: Counts, *, resamples: int, seed: int) -> list[Counts]:
-    """Return how often each image comes, (n,), for each time that as many blocks are drawn as there are."""
+    """Return how often each image comes, (n,), for each time that as many blocks are drawn as there are.
+
+    Nothing is drawn of fewer blocks than ``LEAST_BLOCKS``.
+    """
+    count = int(blocks.max(initial=-1)) + 1
+    if count < LEAST_BLOCKS:
+        return []
     random = np.random.default_rng(seed)
-    count = int(blocks.max()) + 1 if len(blocks) else 0
-    return [
-        np.bincount(random.integers(0, count, count), minlength=count)[blocks] for _ in range(resamples)
-    ] if count else []  # fmt: skip
+    drawn = (random.integers(0, count, count) for _ in range(resamples))
+    return [np.bincount(one, minlength=count)[blocks] for one in drawn]
 
 
 def interval(values: Sequence[float]) -> list[float] | None:

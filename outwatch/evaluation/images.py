@@ -62,7 +62,7 @@ def evaluate_images(
     samples = judge(detector, data, limit=limit)
     judged = [label for label in detector.labels if label in set(data.label_of.values())]
     measured = _Measured(judged, confidence, resamples)
-    blocks = blocks_of([Path(sample.name).stem for sample in samples])
+    count = len(set(blocks_of([Path(sample.name).stem for sample in samples]).tolist()))
     overall = measured.of(samples)
     return {
         "kind": "images",
@@ -77,7 +77,7 @@ def evaluate_images(
         "classes_not_in_model": sorted(
             {label for label in data.label_of.values() if label} - set(detector.labels)
         ),
-        "intervals": f"95 %, {resamples} draws of {int(blocks.max()) + 1} blocks of consecutive frames",
+        "intervals": f"95 %, {resamples} draws of {count} blocks of consecutive frames",
         **overall,
         "by_altitude": measured.by(samples, lambda sample: _condition(sample, "altitude_m")),
         "by_angle": measured.by(samples, lambda sample: _condition(sample, "depression_deg")),

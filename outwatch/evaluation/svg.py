@@ -170,10 +170,10 @@ def _cycled(count: int) -> list[str]:
 
 def _whole(title: str, parts: Sequence[str], legend: Sequence[tuple[str, str]]) -> str:
     shown = []
-    left = _LEFT + 4
+    left = _LEFT + 4.0
     for name, colour in legend:
-        shown.append(f'<circle cx="{left}" cy="26" r="4" fill="{colour}"/>')
-        shown.append(f'<text x="{left + 8}" y="30">{escape(name)}</text>')
+        shown.append(f'<circle cx="{left:.0f}" cy="26" r="4" fill="{colour}"/>')
+        shown.append(f'<text x="{left + 8:.0f}" y="30">{escape(name)}</text>')
         left += 22 + 6.2 * len(name)
     return (
         f'<svg viewBox="0 0 {_WIDTH} {_HEIGHT}" role="img" aria-label="{escape(title)}">'

@@ -193,10 +193,11 @@ def _placed(
         if not all(math.isfinite(_height_m(surface, *edge)) for edge in edges):
             continue
         people, vehicles = STORIES[story](scene)
-        path = _path(grounded, place_m=place_m, back_m=back, heading_deg=heading_deg, scene=scene)
+        waypoints, orbit = _path(grounded, place_m=place_m, back_m=back, heading_deg=heading_deg, scene=scene)
         return replace(
             grounded,
-            **path,
+            waypoints=waypoints,
+            orbit=orbit,
             people=people,
             vehicles=vehicles,
             outposts=outpost,
@@ -243,7 +244,7 @@ def _in_sight(surface: Surface, place_m: np.ndarray, back_m: np.ndarray) -> bool
 
 def _path(
     base: Scenario, *, place_m: np.ndarray, back_m: np.ndarray, heading_deg: float, scene: _Scene
-) -> dict[str, object]:
+) -> tuple[tuple[Waypoint, ...], Orbit | None]:
     """Return a slow drift past the place or, over level ground and not too steep, a circle around it."""
     angle_deg = -base.waypoints[0].pitch_deg
     level = base.terrain.dem is None and base.terrain.relief_m == 0
@@ -255,16 +256,16 @@ def _path(
             speed_m_s=scene.between(2, 4),
             start_bearing_deg=heading_deg + 180,
         )
-        return {"orbit": orbit, "waypoints": ()}
+        return (), orbit
     drift_m = 0.015 * scene.range_m * np.array([math.sin(b := scene.bearing_rad()), math.cos(b), 0])
     turn_deg = scene.between(-2, 2)
     camera_m = place_m + back_m
     ends = (camera_m - drift_m, camera_m + drift_m)
     waypoints = tuple(
-        Waypoint(time_s, *(float(x) for x in end), heading_deg + sign * turn_deg, -angle_deg)
-        for time_s, end, sign in zip((0.0, base.duration_s), ends, (-1, 1), strict=True)
+        Waypoint(time_s, float(east), float(north), float(up), heading_deg + sign * turn_deg, -angle_deg)
+        for time_s, (east, north, up), sign in zip((0.0, base.duration_s), ends, (-1, 1), strict=True)
     )
-    return {"waypoints": waypoints}
+    return waypoints, None
 
 
 def _outposts(scene: _Scene, *, far: bool) -> tuple[OutpostSite, ...]:

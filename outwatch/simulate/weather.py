@@ -58,7 +58,7 @@ class Weather:
             random = np.random.default_rng([seed, 9, index])
             grey = random.standard_normal(levels.shape[:2], dtype=np.float32)
             levels += self.grain * grey[:, :, None]
-        return np.clip(levels, 0, 255).astype(np.uint8)
+        return np.asarray(np.clip(levels, 0, 255), np.uint8)
 
 
 WEATHERS = {
