@@ -2,7 +2,8 @@
 
 **Wakes** when clips are registered, and every five minutes to ask the ledger what is still open.
 **Writes** ``lake/{detections,tracks,coverage}/dt=…/<clip_id>.parquet``. **Safe to run again**: a
-clip's file is replaced by the same content. **If it fails** with ``ModelUnavailable``, set the
+clip's file is replaced by the same content. A long clip opens its parts, each a task, and is put
+together when the last is done. **If it fails** with ``ModelUnavailable``, set the
 weights that the message names, then `outwatch retry`.
 """
 
@@ -27,14 +28,25 @@ from outwatch.orchestration import CLIPS, DEFAULT_ARGS, DETECTIONS, MAX_MAPPED_T
     tags=["outwatch", "detection"],
 )
 def detect_clips() -> None:
-    """Find clips without detections and look at each."""
+    """Find clips without detections and look at each; long ones part by part."""
 
-    @task
-    def find_open() -> list[str]:
+    def find(step: str) -> list[str]:
         from outwatch.pipeline import steps, wiring
 
         with wiring.open_pipeline() as pipeline:
-            return steps.open_subjects(pipeline, "detect_clips", limit=MAX_MAPPED_TASKS)
+            return steps.open_subjects(pipeline, step, limit=MAX_MAPPED_TASKS)
+
+    @task
+    def find_open() -> list[str]:
+        return find("detect_clips")
+
+    @task(trigger_rule="all_done")
+    def find_parts() -> list[str]:
+        return find("detect_parts")
+
+    @task(trigger_rule="all_done")
+    def find_whole() -> list[str]:
+        return find("detect_clips")
 
     @task(outlets=[DETECTIONS])
     def detect(clip_id: str) -> dict[str, Any]:
@@ -43,7 +55,17 @@ def detect_clips() -> None:
         with wiring.open_pipeline() as pipeline:
             return steps.summary(steps.detect_clips(pipeline, clip_id))
 
-    detect.expand(clip_id=find_open())
+    @task
+    def detect_part(subject: str) -> dict[str, Any]:
+        from outwatch.pipeline import steps, wiring
+
+        with wiring.open_pipeline() as pipeline:
+            return steps.summary(steps.detect_parts(pipeline, subject))
+
+    clips, parts, whole = find_open(), find_parts(), find_whole()
+    detect.expand(clip_id=clips) >> parts
+    detect_part.expand(subject=parts) >> whole
+    detect.override(task_id="join_parts").expand(clip_id=whole)
 
 
 DAG = detect_clips()

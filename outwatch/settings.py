@@ -117,6 +117,11 @@ class DetectionSettings(_Group):
     episode_steady_m: float = Field(default=10.0, gt=0)
     """What stands no farther than this from where its kind stood before is nothing new: the shake of a fix,
     and a walk between two keyframes; a car at 36 km/h goes farther."""
+    first_person_input_px: float = Field(default=10.0, gt=0)
+    """How long a person should be in the model's input in the first pass, where one box in many looks is
+    enough: of people that small the thermal model finds 0.4 to 0.7 a look."""
+    first_vehicle_input_px: float = Field(default=15.0, gt=0)
+    """The same of vehicles, of which it finds 0.5."""
     part_s: float = Field(default=600.0, gt=0)
     """Longer clips are split into parts of about this length, one task each."""
     min_person_px: float = Field(default=10.0, gt=0)

@@ -1,67 +1,90 @@
 """From a registered clip to its detections, tracks and coverage.
 
-Belongs here: the order of calls for one clip. Not here: what they do (``detection/``, ``ingest/video.py``).
+Belongs here: the steps of one clip and of one part of a long one. Not here: how they are looked at
+(``passes.py``) and where parts lie meanwhile (``parts.py``).
 """
 
 from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
-from detection.detect import detect_clip
-from detection.tracks import ClipTracker
-from ingest.align import PoseTrack
-from ingest.video import read_frames
+from detection.detect import ClipDetections
+from ingest.video import read_timeline
 from outwatch.domain.errors import ObjectMissing
 from outwatch.domain.types import Clip, Coverage, Outcome
-from outwatch.pipeline.registration import stored_telemetry
+from outwatch.pipeline import parts
+from outwatch.pipeline.parts import tables_of
+from outwatch.pipeline.passes import Footage, Found, Progress, look_through
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.pipeline.work import Done, Job, perform
 from storage import keys, schemas
 
-Progress = Callable[[float], None]
-
 
 def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None = None) -> Outcome:
-    """Write a clip's detections, tracks and coverage."""
+    """Write a clip's detections, tracks and coverage; of a long clip, once all of its parts are there."""
 
     def work(job: Job) -> Done:
         clip = pipeline.ledger.require_clip(clip_id)
-        detector = pipeline.detector(clip.modality)
-        source = fetch(pipeline, clip, job.folder)
-        fps = pipeline.settings.detection.sample_fps
-        found = detect_clip(
-            read_frames(source, sample_fps=fps, limits=pipeline.limits),
-            clip=clip,
-            detector=detector,
-            tracker=ClipTracker(sample_fps=fps),
-            locator=pipeline.locator,
-            pose_at=PoseTrack(stored_telemetry(pipeline, clip)).at,
-            batch=pipeline.settings.detection.batch,
-            progress=progress,
-        )
-        tables = {
-            "detections": schemas.detections_table(found.detections),
-            "tracks": schemas.tracks_table(found.tracks),
-            "coverage": schemas.coverage_table(found.looks),
-        }
-        metadata = {
-            "model_id": detector.model_id,
-            "recall": json.dumps(asdict(detector.recall), sort_keys=True),
-            "clip_id": clip.id,
-        }
-        job.confirm(clip)
-        outputs = tuple(
-            pipeline.lake.write(name, table, dt=keys.dt_of(clip.started_at), name=clip.id, metadata=metadata)
-            for name, table in tables.items()
-        )
-        outcome = Outcome("detect_clips", clip_id, outputs, found.counts, notes=_unlocated(found.looks, clip))
-        return Done(outcome, (("publish_events", clip_id),))
+        if (written := parts.standing(pipeline, clip)) is not None:
+            done = _write(pipeline, clip, parts.read_all(pipeline, clip, written), job)
+            parts.remove(pipeline, clip)
+            return done
+        footage = open_footage(pipeline, clip, job.folder)
+        if opens := parts.missing(pipeline, footage):
+            job.confirm(clip)
+            return Done(Outcome("detect_clips", clip_id, counts={"parts": len(opens)}), opens)
+        return _write(pipeline, clip, look_through(pipeline, footage, progress=progress), job)
 
     return perform(pipeline, "detect_clips", clip_id, work)
+
+
+def detect_parts(pipeline: Pipeline, subject: str) -> Outcome:
+    """Look at one part of a long clip; the last of them has the whole put together."""
+
+    def work(job: Job) -> Done:
+        part = keys.parse_part(subject)
+        clip = pipeline.ledger.require_clip(part.clip_id)
+        footage = open_footage(pipeline, clip, job.folder)
+        spans = parts.spans_of(pipeline, footage)
+        whole = (("detect_clips", clip.id),)
+        if len(spans) != part.count:  # it was split otherwise meanwhile: who splits knows how
+            note = f"the clip now has {len(spans)} parts, not {part.count}"
+            return Done(Outcome("detect_parts", subject, counts={"skipped": 1}, notes=(note,)), whole)
+        found = look_through(pipeline, footage, span=spans[part.number - 1])
+        job.confirm(clip)
+        outputs = parts.write(pipeline, clip, part, found)
+        outcome = Outcome("detect_parts", subject, outputs, found.found.counts, notes=found.notes)
+        return Done(outcome, also=lambda _: whole if parts.standing(pipeline, clip) is not None else ())
+
+    return perform(pipeline, "detect_parts", subject, work)
+
+
+def open_footage(pipeline: Pipeline, clip: Clip, folder: Path) -> Footage:
+    """Download a clip's video into a folder and read when its frames are."""
+    source = fetch(pipeline, clip, folder)
+    return Footage(clip, source, read_timeline(source, limits=pipeline.limits))
+
+
+def _write(pipeline: Pipeline, clip: Clip, seen: Found, job: Job) -> Done:
+    """Write what was found in a clip into the lake."""
+    detector, found = pipeline.detector(clip.modality), seen.found
+    metadata = {
+        "model_id": detector.model_id,
+        "recall": json.dumps(asdict(detector.recall), sort_keys=True),
+        "clip_id": clip.id,
+    }
+    job.confirm(clip)
+    outputs = tuple(
+        pipeline.lake.write(name, table, dt=keys.dt_of(clip.started_at), name=clip.id, metadata=metadata)
+        for name, table in tables_of(found).items()
+    )
+    notes = (*_unlocated(found.looks, clip), *_too_small(found), *seen.notes)
+    outcome = Outcome("detect_clips", clip.id, outputs, found.counts, notes=notes)
+    return Done(outcome, (("publish_events", clip.id),))
 
 
 def clip_notes(pipeline: Pipeline, clip: Clip) -> tuple[str, ...]:
@@ -78,6 +101,17 @@ def unwatched(pipeline: Pipeline) -> tuple[str, ...]:
     if pipeline.outposts:
         return ()
     return ("no event is possible: no places are set; set OUTWATCH_OUTPOSTS, then `outwatch retry --events`",)
+
+
+def _too_small(found: ClipDetections) -> tuple[str, ...]:
+    """Return which things were too small to be claimed, in words; nothing where none was."""
+    looks = Counter(label for look in found.looks for label in look.blind_to)
+    if not looks:
+        return ()
+    blind = ", ".join(
+        f"{label} in {count} of {len(found.looks)} looks" for label, count in looks.most_common()
+    )
+    return (f"too small to be claimed from this height: {blind} ({found.too_small} boxes dropped)",)
 
 
 def _unlocated(looks: Sequence[Coverage], clip: Clip) -> tuple[str, ...]:

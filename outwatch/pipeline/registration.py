@@ -167,7 +167,11 @@ class _Registration:
         manifest, told = self._manifest(group.video)
         preview = preview_name(group.video)
         try:
-            video = probe_video(self.local[group.video], limits=self.pipeline.limits)
+            video = probe_video(
+                self.local[group.video],
+                limits=self.pipeline.limits,
+                full_mpx=self.pipeline.settings.ingest.full_probe_mpx,
+            )
         except (PermanentError, FeedTimeout) as error:
             if isinstance(error, FeedTimeout) and not self.last_try:
                 raise

@@ -68,7 +68,8 @@ def run_sensor_work(pipeline: Pipeline, *, note_silence: bool = False) -> Report
 
 def _run_steps(pipeline: Pipeline, names: Sequence[str], report: Report, watch: Watcher | None) -> None:
     for step in names:
-        tried: set[str] = set()
+        # A step that stands twice in the names does not try again at once what failed.
+        tried = {failure.input for failure in report.failures if failure.step == step}
         # A window's writing may open another's; what this run has tried is left for the next.
         while fresh := [s for s in steps.open_subjects(pipeline, step) if s not in tried]:
             for subject in fresh:
