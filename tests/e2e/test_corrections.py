@@ -147,7 +147,7 @@ def test_fault_in_one_piece_of_work_never_stops_the_rest(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr("outwatch.pipeline.detection.detect_clip", broken)
+        patch.setattr("outwatch.pipeline.detection.look_through", broken)
         report = runner.run_open_work(pipeline)
     assert [failure.step for failure in report.failures] == ["detect_clips"]
     assert report.outcomes[-1].step == "deliver_alerts"
