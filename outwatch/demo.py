@@ -21,22 +21,24 @@ from rich.progress import track
 
 from outwatch import embedded_airflow
 from outwatch.domain.errors import ConfigInvalid, OutwatchError
-from outwatch.pipeline import landing, queries, wiring
+from outwatch.pipeline import incidents, landing, queries, wiring
 from outwatch.pipeline.receiver import Receiver, webhook_receiver
 from outwatch.settings import Settings, load_settings
 from outwatch.simulate import load_scenario, simulate
-from outwatch.tables import show_events
+from outwatch.tables import show_events, show_incidents
 
-SCENARIOS = ("demo_gathering", "demo_vehicles")
+SCENARIOS = ("demo_gathering", "demo_gathering_again", "demo_vehicles")
+"""The first two see the same crowd, from two sides and a minute apart."""
 DAG_ORDER = (
     "sweep",
     "ingest_footage",
     "detect_clips",
     "publish_events",
     "ingest_sensors",
+    "join_incidents",
     "send_alerts",
 )
-TRIPS = (("north-pir", "motion", 4), ("north-seismic", "seismic", 11), ("north-pir", "motion", 38))
+TRIPS = (("west-pir", "motion", 4), ("west-seismic", "seismic", 11), ("west-pir", "motion", 38))
 """Trips of the demo's sensors: sensor, kind, and seconds from the start of the first flight."""
 COLUMNS = "kind, outpost_id, started_at, count_low, count, count_high, round(distance_m) AS distance_m"
 
@@ -125,13 +127,13 @@ def _fly(folder: Path, console: Console) -> tuple[list[Path], Path]:
 
 
 def _sense(folder: Path, outposts: Path) -> tuple[Path, dict[str, Any]]:
-    """Put two sensors beside the first outpost and drop what they said; return registry and feed."""
+    """Put two sensors between the first outpost and the crowd; return registry and feed of what they said."""
     readings = folder / "readings"
     readings.mkdir(parents=True)
     lon_deg, lat_deg = json.loads(outposts.read_text(encoding="utf-8"))["features"][0]["geometry"][
         "coordinates"
     ]
-    places = {"north-pir": (lon_deg, lat_deg + 3e-4), "north-seismic": (lon_deg + 3e-4, lat_deg + 3e-4)}
+    places = {"west-pir": (lon_deg - 2e-4, lat_deg + 1e-4), "west-seismic": (lon_deg - 3e-4, lat_deg - 1e-4)}
     features = [
         {
             "type": "Feature",
@@ -182,14 +184,18 @@ def _show(settings: Settings, receiver: Receiver, console: Console) -> None:
             raise OutwatchError(f"the demo gave {len(found)} events and {len(receiver.received)} alerts")
         console.print("\n[bold]4. Events[/], each with its evidence")
         show_events(console, pipeline, found)
-        console.print("\n[bold]5. Alerts[/], as the control room's webhook received them, signatures checked")
+        console.print(
+            "\n[bold]5. Incidents[/]: what flights and sensors tell of one happening is one question"
+        )
+        show_incidents(console, incidents.incident_rows(pipeline), zone=pipeline.zone)
+        console.print("\n[bold]6. Alerts[/], as the control room's webhook received them, signatures checked")
         for message in receiver.received:
             still = message.get("still_jpeg_base64") or ""
             shown = {**message, "still_jpeg_base64": f"({len(still)} characters)"}
             console.print_json(json.dumps(shown, ensure_ascii=False))
         pattern = queries.locate(pipeline, "lake/events/*/*.parquet").replace("'", "''")
     query = f"SELECT {COLUMNS} FROM '{pattern}' ORDER BY started_at"  # noqa: S608  our own path
-    console.print("\n[bold]6. The same events[/] for an analyst, straight from the Parquet:")
+    console.print("\n[bold]7. The same events[/] for an analyst, straight from the Parquet:")
     code = f"import duckdb; duckdb.sql({json.dumps(query, ensure_ascii=False)}).show()"
     quoted = re.sub(r'([\\"$`])', r"\\\1", code)  # what a shell reads inside double quotes
     console.print(f'   python -c "{quoted}"', soft_wrap=True, highlight=False, markup=False)

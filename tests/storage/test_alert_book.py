@@ -442,3 +442,42 @@ def test_killed_sender_frees_the_delivery_at_once(
 
     assert [item.id for item in book.due(datetime.now(UTC))] == ["alert-e1/log"]
     assert sending(book).attempts == 2
+
+
+def same_incident(book: AlertBook, item: Alert, *others: str) -> tuple[Alert, bool]:
+    """Enter an alert whose event is of one incident with others; return what stands, and whether it is new."""
+    return book.raise_or_join(
+        item, cool_down=COOL_DOWN, longest=LONGEST, channels=("log",), also_events=others
+    )
+
+
+def test_alert_joins_that_of_another_event_of_its_incident_whatever_its_kind(book: AlertBook) -> None:
+    """A sensor's trip and a crowd of one incident are one question."""
+    take(book, alert("e1"))
+    trip = alert("s1", minute=50, key="post-1/sensor_trip")
+    standing, raised = same_incident(book, trip, "e1")
+    assert (standing.id, standing.event_ids, raised) == ("alert-e1", ("e1", "s1"), False)
+    assert same_incident(book, trip, "e1") == (standing, False)
+
+
+def test_alert_of_an_incident_is_told_again_where_it_is_more_urgent(book: AlertBook) -> None:
+    """The trip was told as less; what is told next joins the more urgent."""
+    take(book, alert("s1", key="post-1/sensor_trip", priority=Priority.P3))
+    standing, raised = same_incident(book, alert("e1", minute=5), "s1")
+    assert (standing.id, raised) == ("alert-e1", True)
+    standing, raised = same_incident(book, alert("s2", minute=9, priority=Priority.P3), "e1", "s1")
+    assert (standing.id, raised) == ("alert-e1", False)
+
+
+def test_alert_of_an_incident_stays_with_its_outpost(book: AlertBook) -> None:
+    """Each control room is asked about its own places."""
+    take(book, alert("e1"))
+    other = replace(alert("e2", key="post-2/gathering"), outpost_id="post-2")
+    assert same_incident(book, other, "e1")[1]
+
+
+def test_alert_of_an_incident_that_a_person_closed_is_told_again(book: AlertBook, engine: Engine) -> None:
+    """What is seen after the answer is another question."""
+    take(book, alert("e1"))
+    put(engine, AlertState.RESOLVED)
+    assert same_incident(book, alert("s1", minute=50, key="post-1/sensor_trip"), "e1")[1]
