@@ -11,6 +11,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 
 import cv2
 import numpy as np
@@ -33,6 +34,10 @@ MIN_INLIERS = 8
 """Fewer points that move alike tell nothing: two suffice to fit any motion, and four agree by chance."""
 MIN_LIKENESS = 0.5
 """Correlation of two shrunken looks below which they show different scenes, where no motion explains them."""
+SCENES_APART_PX = 1e6
+"""Where another scene is put: beyond the reach of any thing and of any camera's path through a clip."""
+MAX_SCENES = 4
+"""Scenes remembered at a time, lest frames of noise cost ever more."""
 MIN_DEVIATION = 2.0
 """Grey levels: a flatter look has nothing in it by which to call two scenes different."""
 TOLERANCE_PX = 3.0
@@ -63,54 +68,83 @@ only 45 % score 0.6."""
 
 _Grey = npt.NDArray[np.uint8]
 Affine = npt.NDArray[np.float64]
-"""(2, 3): a turn and a zoom in the first two columns, a shift in pixels in the third."""
+"""(3, 3): a turn and a zoom in the first two columns, a shift in pixels in the third."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Look:
+    """What is kept of a look to find the camera's motion since."""
+
+    offset_s: float
+    small: _Grey
+    corners_px: Floats
+    """(n, 2) in pixels of the full frame."""
+    descriptors: npt.NDArray[np.uint8] | None
+    """(n, 32), None where there is no corner."""
+    to_first: Affine
 
 
 class CameraMotion:
-    """Finds how the camera moved between looks: shift, turn and zoom of the whole frame, or a cut."""
+    """Finds how the camera moved since a clip's first look: shift, turn and zoom of the whole frame.
 
-    def __init__(self) -> None:
+    The last look of a scene is remembered across a cut: damaged or foreign frames come and go.
+    """
+
+    def __init__(self, *, max_gap_s: float = MAX_GAP_S) -> None:
+        """Start a clip; a scene is remembered for ``max_gap_s``."""
+        self._max_gap_s = max_gap_s
         self._orb = cv2.ORB.create(nfeatures=FEATURES, fastThreshold=FAST_THRESHOLD)
         self._matcher = cv2.BFMatcher(cv2.NORM_HAMMING, crossCheck=True)
-        self._points_px: Floats = np.empty((0, 2))
-        self._descriptors: npt.NDArray[np.uint8] | None = None
-        self._small: _Grey | None = None
-        self._likeness = 1.0
+        self._scenes: list[_Look] = []
+        """The last look of each scene, the newest last."""
+        self._cuts = 0
 
-    @property
-    def is_cut(self) -> bool:
-        """Return whether the last look shows another scene than the one before, if no motion was found."""
-        return self._likeness < MIN_LIKENESS
+    def update(self, image: Image, boxes_xyxy_px: Floats, *, offset_s: float) -> Affine:
+        """Take the next look and return the motion (3, 3) that carries it onto the clip's first look.
 
-    def update(self, image: Image, boxes_xyxy_px: Floats) -> Affine | None:
-        """Take the next look and return the motion that carries it back onto the look before.
+        Where two looks share too little to tell, the camera is taken to stand still. A look at quite
+        another scene is put so far away that nothing in it can be near anything seen before.
 
         Args:
             image: (height, width, 3) BGR uint8.
             boxes_xyxy_px: (n, 4) things that may move by themselves; what lies in them is left out.
-
-        Returns:
-            The affine motion, or None at the first look and where the two looks share too little.
+            offset_s: seconds from the first frame.
         """
-        before_px, before, small_before = self._points_px, self._descriptors, self._small
         scale = LOOK_WIDTH_PX / image.shape[1]
-        self._small = _shrunken(image, scale)
-        self._points_px, self._descriptors = self._features(self._small, boxes_xyxy_px, scale)
-        self._likeness = 1.0 if small_before is None else _likeness(small_before, self._small)
-        if before is None or self._descriptors is None:
+        small = _shrunken(image, scale)
+        look = _Look(offset_s, small, *self._corners(small, boxes_xyxy_px, scale), np.eye(3))
+        recent = [scene for scene in self._scenes if offset_s - scene.offset_s <= self._max_gap_s]
+        for scene in reversed(recent):
+            if (motion := self._between(look, scene)) is not None:
+                return self._keep(replace(look, to_first=scene.to_first @ motion), recent, instead_of=scene)
+        last = self._scenes[-1] if self._scenes else look
+        if _likeness(last.small, small) >= MIN_LIKENESS:
+            return self._keep(replace(look, to_first=last.to_first), recent, instead_of=last)
+        self._cuts += 1
+        far_off = np.eye(3)
+        far_off[0, 2] = SCENES_APART_PX * self._cuts
+        return self._keep(replace(look, to_first=far_off), recent[-MAX_SCENES:])
+
+    def _keep(self, look: _Look, recent: list[_Look], *, instead_of: _Look | None = None) -> Affine:
+        self._scenes = [*(scene for scene in recent if scene is not instead_of), look]
+        return look.to_first
+
+    def _between(self, look: _Look, before: _Look) -> Affine | None:
+        """Return the motion (3, 3) that carries a look onto another, None where they share too little."""
+        if look.descriptors is None or before.descriptors is None:
             return None
-        pairs = self._matcher.match(self._descriptors, before)
+        pairs = self._matcher.match(look.descriptors, before.descriptors)
         if len(pairs) < MIN_INLIERS:
             return None
         motion, inliers = cv2.estimateAffinePartial2D(
-            self._points_px[[pair.queryIdx for pair in pairs]],
-            before_px[[pair.trainIdx for pair in pairs]],
+            look.corners_px[[pair.queryIdx for pair in pairs]],
+            before.corners_px[[pair.trainIdx for pair in pairs]],
             method=cv2.RANSAC,
             ransacReprojThreshold=TOLERANCE_PX,
         )
-        return None if motion is None or inliers.sum() < MIN_INLIERS else np.asarray(motion)
+        return None if motion is None or inliers.sum() < MIN_INLIERS else np.vstack([motion, [0.0, 0.0, 1.0]])
 
-    def _features(
+    def _corners(
         self, small: _Grey, boxes_xyxy_px: Floats, scale: float
     ) -> tuple[Floats, npt.NDArray[np.uint8] | None]:
         """Return corners (n, 2) in pixels of the full frame, and their descriptors (n, 32)."""
@@ -120,8 +154,8 @@ class CameraMotion:
         for left, top, right, bottom in grown:
             still[top:bottom, left:right] = 0
         keypoints, descriptors = self._orb.detectAndCompute(small, still)
-        points_px = np.array([keypoint.pt for keypoint in keypoints]).reshape(-1, 2) / scale
-        return points_px, None if descriptors is None else np.asarray(descriptors, dtype=np.uint8)
+        corners_px = np.array([keypoint.pt for keypoint in keypoints]).reshape(-1, 2) / scale
+        return corners_px, None if descriptors is None else np.asarray(descriptors, dtype=np.uint8)
 
 
 def _shrunken(image: Image, scale: float) -> _Grey:
@@ -153,8 +187,7 @@ class ClipTracker:
         """
         self._sample_fps = sample_fps
         self._max_gap_s = max_gap_s
-        self._motion = CameraMotion()
-        self._to_first: Affine = np.eye(3)
+        self._motion = CameraMotion(max_gap_s=max_gap_s)
         self._trackers: dict[str, ByteTrackTracker] = {}
         self._numbers: dict[tuple[str, int], int] = {}
         self._look = -1
@@ -174,7 +207,7 @@ class ClipTracker:
         """Take the next look and return the track number of each box.
 
         Numbers count from 1 in order of appearance. A thing has none at its first look: ByteTrack
-        believes in it when it is seen again. Then ``first_boxes`` tells. No number survives a cut.
+        believes in it when it is seen again. Then ``first_boxes`` tells. None is glued across a cut.
 
         Args:
             image: (height, width, 3) BGR uint8; every look of the clip must be passed, also empty ones.
@@ -186,8 +219,8 @@ class ClipTracker:
         elapsed_s = max(offset_s - self._offset_s, MIN_ELAPSED_S)
         self._offset_s = offset_s if math.isinf(self._offset_s) else self._offset_s + elapsed_s
         boxes_xyxy_px = np.array([box.box_xyxy_px for box in boxes], dtype=np.float64).reshape(-1, 4)
-        self._follow_camera(image, boxes_xyxy_px)
-        steady = _move(boxes_xyxy_px, self._to_first)
+        to_first = self._motion.update(image, boxes_xyxy_px, offset_s=self._offset_s)
+        steady = _move(boxes_xyxy_px, to_first)
         reach = float(np.clip(REACH_PER_S * elapsed_s, *REACHES))
         numbers: list[int | None] = [None] * len(boxes)
         for group in sorted(self._trackers.keys() | {group_of(box.label) for box in boxes}):
@@ -197,17 +230,6 @@ class ClipTracker:
             for index, number in self._update_group(group, indices, steady[indices], confidences).items():
                 numbers[index] = number
         return numbers
-
-    def _follow_camera(self, image: Image, boxes_xyxy_px: Floats) -> None:
-        """Keep the motion that carries this look onto the first one; a cut ends all tracks."""
-        motion = self._motion.update(image, boxes_xyxy_px)
-        if motion is not None:
-            self._to_first = self._to_first @ np.vstack([motion, [0.0, 0.0, 1.0]])
-        elif self._motion.is_cut:
-            self._to_first = np.eye(3)
-            for tracker in self._trackers.values():
-                # Not reset(): it would give the next things the numbers of these.
-                tracker.tracks = []
 
     def _update_group(
         self, group: str, indices: Sequence[int], steady: Floats, confidences: Floats
