@@ -175,7 +175,7 @@ def _dry_run(folder: Path) -> None:
         except (RuntimeError, ValueError, IndexError) as error:
             raise ModelUnavailable(
                 f"model {detector.model_id} fails on a plain frame of {width_px}x{height_px}: {error}; "
-                "export it with a free input size (Ultralytics: dynamic=True), without suppression inside"
+                "export it anew, without suppression inside"
             ) from error
         if any(not np.isfinite([box.confidence, *box.box_xyxy_px]).all() for box in boxes):
             raise ModelUnavailable(

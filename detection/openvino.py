@@ -186,7 +186,8 @@ def import_network(source: Path, *, out_dir: Path) -> None:
     """Write a network that OpenVINO reads, ONNX or its own format, into a model folder, weights as FP16.
 
     Raises:
-        ModelUnavailable: it cannot be read, or takes something else than one image in three channels.
+        ModelUnavailable: it cannot be read, or takes something else than one image of three channels and
+            any size.
     """
     try:
         network = ov.Core().read_model(source)
@@ -197,5 +198,10 @@ def import_network(source: Path, *, out_dir: Path) -> None:
         raise ModelUnavailable(
             f"{source} takes inputs of shape {', '.join(map(str, shapes))}, expected one of (1, 3, height, "
             "width): export a detection model of the YOLO family"
+        )
+    if shapes[0][2].is_static or shapes[0][3].is_static:
+        raise ModelUnavailable(
+            f"{source} takes frames of {shapes[0][3]}x{shapes[0][2]} only, but each clip has its own shape: "
+            "export it with a free input size (Ultralytics: dynamic=True)"
         )
     ov.save_model(network, out_dir / XML_NAME, compress_to_fp16=True)
