@@ -236,7 +236,7 @@ def _lapping(corners: Floats, first: int, others: npt.NDArray[np.intp]) -> npt.N
 def share_inside(first_xyxy: Floats, second_xyxy: Floats) -> npt.NDArray[np.float64]:
     """Return which share of each first box lies in each second one, (n, 4) and (m, 4) giving (n, m)."""
     area = np.prod(first_xyxy[:, 2:] - first_xyxy[:, :2], axis=1, dtype=np.float64)
-    return _intersections(first_xyxy, second_xyxy) / area[:, None]
+    return np.asarray(_intersections(first_xyxy, second_xyxy) / area[:, None])
 
 
 def iou_matrix(first_xyxy: Floats, second_xyxy: Floats) -> npt.NDArray[np.float64]:

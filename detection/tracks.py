@@ -40,8 +40,8 @@ MAX_SCENES = 4
 """Scenes remembered at a time, lest frames of noise cost ever more."""
 MIN_DEVIATION = 2.0
 """Grey levels: a flatter look has nothing in it by which to call two scenes different."""
-TOLERANCE_PX = 3.0
-"""RANSAC's reprojection error, in pixels of the full frame: OpenCV's default."""
+TOLERANCE_PX = 1.5
+"""RANSAC's reprojection error, in the shrunken frame: half OpenCV's default, which is for full ones."""
 MASK_MARGIN_PX = 2
 """Grown around each box, in the shrunken frame, so that the edges of moving things are left out."""
 MAX_GAP_S = 5.0
@@ -73,12 +73,12 @@ Affine = npt.NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class _Look:
-    """What is kept of a look to find the camera's motion since."""
+    """What is kept of a look to find the camera's motion since, in pixels of the shrunken frame."""
 
     offset_s: float
     small: _Grey
     corners_px: Floats
-    """(n, 2) in pixels of the full frame."""
+    """(n, 2)"""
     descriptors: npt.NDArray[np.uint8] | None
     """(n, 32), None where there is no corner."""
     to_first: Affine
@@ -102,17 +102,19 @@ class CameraMotion:
     def update(self, image: Image, boxes_xyxy_px: Floats, *, offset_s: float) -> Affine:
         """Take the next look and return the motion (3, 3) that carries it onto the clip's first look.
 
+        It is in pixels of frames shrunk to ``LOOK_WIDTH_PX``, so that looks need not be of one size.
+
         Where two looks share too little to tell, the camera is taken to stand still. A look at quite
         another scene is put so far away that nothing in it can be near anything seen before.
 
         Args:
             image: (height, width, 3) BGR uint8.
-            boxes_xyxy_px: (n, 4) things that may move by themselves; what lies in them is left out.
+            boxes_xyxy_px: (n, 4) things that may move by themselves, in pixels of the shrunken frame;
+                what lies in them is left out.
             offset_s: seconds from the first frame.
         """
-        scale = LOOK_WIDTH_PX / image.shape[1]
-        small = _shrunken(image, scale)
-        look = _Look(offset_s, small, *self._corners(small, boxes_xyxy_px, scale), np.eye(3))
+        small = _shrunken(image)
+        look = _Look(offset_s, small, *self._corners(small, boxes_xyxy_px), np.eye(3))
         recent = [scene for scene in self._scenes if offset_s - scene.offset_s <= self._max_gap_s]
         for scene in reversed(recent):
             if (motion := self._between(look, scene)) is not None:
@@ -144,21 +146,20 @@ class CameraMotion:
         )
         return None if motion is None or inliers.sum() < MIN_INLIERS else np.vstack([motion, [0.0, 0.0, 1.0]])
 
-    def _corners(
-        self, small: _Grey, boxes_xyxy_px: Floats, scale: float
-    ) -> tuple[Floats, npt.NDArray[np.uint8] | None]:
-        """Return corners (n, 2) in pixels of the full frame, and their descriptors (n, 32)."""
+    def _corners(self, small: _Grey, boxes_xyxy_px: Floats) -> tuple[Floats, npt.NDArray[np.uint8] | None]:
+        """Return corners (n, 2) and their descriptors (n, 32)."""
         still = np.full_like(small, 255)
         margins = np.array([-MASK_MARGIN_PX, -MASK_MARGIN_PX, MASK_MARGIN_PX, MASK_MARGIN_PX])
-        grown = np.clip(boxes_xyxy_px * scale + margins, 0, None).astype(int)
+        grown = np.clip(boxes_xyxy_px + margins, 0, None).astype(int)
         for left, top, right, bottom in grown:
             still[top:bottom, left:right] = 0
         keypoints, descriptors = self._orb.detectAndCompute(small, still)
-        corners_px = np.array([keypoint.pt for keypoint in keypoints]).reshape(-1, 2) / scale
+        corners_px = np.array([keypoint.pt for keypoint in keypoints]).reshape(-1, 2)
         return corners_px, None if descriptors is None else np.asarray(descriptors, dtype=np.uint8)
 
 
-def _shrunken(image: Image, scale: float) -> _Grey:
+def _shrunken(image: Image) -> _Grey:
+    scale = LOOK_WIDTH_PX / image.shape[1]
     # Shrinking first leaves a tenth of a large frame's pixels to turn grey.
     small = cv2.resize(image, None, fx=scale, fy=scale, interpolation=cv2.INTER_AREA)
     return np.asarray(cv2.cvtColor(small, cv2.COLOR_BGR2GRAY), dtype=np.uint8)
@@ -211,16 +212,18 @@ class ClipTracker:
 
         Args:
             image: (height, width, 3) BGR uint8; every look of the clip must be passed, also empty ones.
-            boxes: what the detector found in it.
+                Looks may be of several sizes.
+            boxes: what the detector found in it, in its pixels.
             offset_s: seconds from the first frame. A damaged clip's clock may stand still or step
                 back: its look then counts as coming right after the one before.
         """
         self._look += 1
         elapsed_s = max(offset_s - self._offset_s, MIN_ELAPSED_S)
         self._offset_s = offset_s if math.isinf(self._offset_s) else self._offset_s + elapsed_s
-        boxes_xyxy_px = np.array([box.box_xyxy_px for box in boxes], dtype=np.float64).reshape(-1, 4)
-        to_first = self._motion.update(image, boxes_xyxy_px, offset_s=self._offset_s)
-        steady = _move(boxes_xyxy_px, to_first)
+        corners_px = np.array([box.box_xyxy_px for box in boxes], dtype=np.float64).reshape(-1, 4)
+        shrunken_px = corners_px * LOOK_WIDTH_PX / image.shape[1]
+        to_first = self._motion.update(image, shrunken_px, offset_s=self._offset_s)
+        steady = _move(shrunken_px, to_first)
         reach = float(np.clip(REACH_PER_S * elapsed_s, *REACHES))
         numbers: list[int | None] = [None] * len(boxes)
         for group in sorted(self._trackers.keys() | {group_of(box.label) for box in boxes}):
@@ -234,7 +237,7 @@ class ClipTracker:
     def _update_group(
         self, group: str, indices: Sequence[int], steady: Floats, confidences: Floats
     ) -> dict[int, int]:
-        """Return the track numbers by index of box; ``steady`` is (n, 4) in pixels of the first look."""
+        """Return the track numbers by index of box; ``steady`` is (n, 4), freed of the camera's motion."""
         tracker = self._trackers[group]
         # The tracker reorders its boxes: their indices travel along as data.
         tracked = tracker.update(

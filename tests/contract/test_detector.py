@@ -22,6 +22,7 @@ import pytest
 from detection.boxes import iou_matrix
 from detection.labels import LABELS
 from detection.openvino import OpenVinoDetector
+from detection.tiling import STRIDE_PX
 from outwatch.domain.errors import ModelUnavailable
 from outwatch.domain.ports import Detector
 from outwatch.domain.types import Box, Image
@@ -109,6 +110,31 @@ def test_recall_is_a_share_per_label(detector: Detector) -> None:
     """Recall is given for known labels only, between 0 and 1."""
     assert set(detector.recall.overall) <= set(detector.labels)
     assert all(0 <= recall <= 1 for recall in detector.recall.overall.values())
+
+
+def test_recall_by_ground_sample_distance_is_in_order(detector: Detector) -> None:
+    """Bands ascend, and each holds shares of known labels."""
+    edges_m = [gsd_m for gsd_m, _ in detector.recall.bands]
+    assert edges_m == sorted(set(edges_m))
+    for _, by_label in detector.recall.bands:
+        assert set(by_label) <= set(detector.labels)
+        assert all(0 <= recall <= 1 for recall in by_label.values())
+
+
+def test_the_input_is_of_whole_strides(detector: Detector) -> None:
+    """A plan takes the size that a model was trained for from the model."""
+    assert detector.input_px > 0
+    assert detector.input_px % STRIDE_PX == 0
+
+
+def test_a_larger_look_has_boxes_in_pixels_of_the_image(detector: Detector, scenes: list[Image]) -> None:
+    """However large the input, most surely seen things lie where they lay, in pixels of the image."""
+    for image in scenes[-2:]:
+        plain = [box for box in detector.detect([image])[0] if box.confidence > 0.6]
+        larger = detector.detect([image], input_px=2 * detector.input_px)[0]
+        corners = np.array([box.box_xyxy_px for box in larger]).reshape(-1, 4)
+        found = [iou_matrix(np.array([box.box_xyxy_px]), corners).max(initial=0.0) > 0.5 for box in plain]
+        assert sum(found) >= 0.7 * len(plain)
 
 
 def test_no_image_gives_no_result(detector: Detector) -> None:

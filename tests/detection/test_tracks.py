@@ -11,7 +11,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from detection.tracks import CameraMotion, ClipTracker
+from detection.tracks import LOOK_WIDTH_PX, CameraMotion, ClipTracker
 from outwatch.domain.types import Box, Image
 
 SIZE_PX = (640, 512)
@@ -63,7 +63,7 @@ def follow(
 
 
 def test_camera_motion_is_recovered(ground: Image) -> None:
-    """The motion found carries a look back onto the one before, to within a pixel."""
+    """The motion found carries a look back onto the one before, to within a pixel of the full frame."""
     first, second = (
         pose(turn_deg=0, zoom=1, shift_px=(0, 0)),
         pose(turn_deg=6, zoom=1.05, shift_px=(25, -40)),
@@ -72,10 +72,11 @@ def test_camera_motion_is_recovered(ground: Image) -> None:
     assert motion.update(look(ground, first), NO_BOXES, offset_s=0.0).tolist() == np.eye(3).tolist()
     found = motion.update(look(ground, second), NO_BOXES, offset_s=0.5)
     places = np.array([[400.0, 300.0], [700.0, 300.0], [550.0, 600.0]])
-    before = places @ first[:, :2].T + first[:, 2]
-    after = places @ second[:, :2].T + second[:, 2]
+    shrunk = LOOK_WIDTH_PX / SIZE_PX[0]
+    before = (places @ first[:, :2].T + first[:, 2]) * shrunk
+    after = (places @ second[:, :2].T + second[:, 2]) * shrunk
     error_px = np.linalg.norm(after @ found[:2, :2].T + found[:2, 2] - before, axis=1)
-    assert error_px.max() < 1.0
+    assert error_px.max() < 0.5
 
 
 def test_a_camera_over_featureless_ground_is_taken_to_stand_still() -> None:
@@ -93,8 +94,8 @@ def test_camera_motion_ignores_moving_things(ground: Image) -> None:
     for at, left in enumerate((100, 160)):
         frame = look(ground, matrix)
         frame[100:400, left : left + 300] = texture
-        found = motion.update(frame, np.array([[left, 100.0, left + 300, 400]]), offset_s=float(at))
-    np.testing.assert_allclose(found, np.eye(3), atol=0.5)
+        found = motion.update(frame, np.array([[left, 100.0, left + 300, 400]]) / 2, offset_s=float(at))
+    np.testing.assert_allclose(found, np.eye(3), atol=0.25)
 
 
 def test_standing_people_keep_their_numbers_while_the_camera_swings(ground: Image) -> None:
@@ -220,6 +221,17 @@ def test_walkers_keep_their_numbers_at_any_times(
     offsets_s = np.cumsum([0.0, *steps_s]).tolist()
     looks = [[person((start_px + speed_px_s * at, 200.0))] for at in offsets_s]
     assert [[None], *[[1]] * len(steps_s)] == follow(looks, offsets_s=offsets_s)
+
+
+def test_looks_may_be_of_several_sizes() -> None:
+    """A decoder hands frames on shrunk where that is enough: a thing is the same in either."""
+    tracker = ClipTracker(sample_fps=2)
+    numbers = []
+    for index, share in enumerate((1.0, 0.5, 0.5, 1.0)):
+        blank = np.full((int(512 * share), int(640 * share), 3), 90, dtype=np.uint8)
+        box = person((300 * share, 200 * share), side_px=20 * share)
+        numbers.append(tracker.update(blank, [box], offset_s=index / 2))
+    assert [[None], [1], [1], [1]] == numbers
 
 
 def test_a_thing_missed_for_three_seconds_keeps_its_number(ground: Image) -> None:
