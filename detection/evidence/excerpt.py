@@ -10,6 +10,7 @@ the picture has not changed, and boxes stand where they were when it was taken.
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from fractions import Fraction
@@ -96,6 +97,7 @@ class ExcerptWriter:
         source_width_px: int,
         clip_started_at: datetime,
         local_zone: ZoneInfo,
+        hide: Callable[[Image, float], Image] | None = None,
     ) -> None:
         """Take what is drawn.
 
@@ -108,7 +110,9 @@ class ExcerptWriter:
             source_width_px: width of the frames in whose pixels the boxes are.
             clip_started_at: when the first frame of the clip was taken.
             local_zone: the time zone of the people who look.
+            hide: returns a frame's picture, taken at an offset in seconds, with what nobody may see hidden.
         """
+        self._hide = hide
         self.path, self._window, self._moments = path, window, moments
         self._source_width_px = source_width_px
         self._labels = LABELS[event.kind]
@@ -136,13 +140,18 @@ class ExcerptWriter:
             container.close()
 
     def add(self, frame: Frame) -> None:
-        """Take the next frame: what was shown until it came is written."""
+        """Take the next frame: what was shown until it came is written.
+
+        While a picture is held it is not drawn anew: what is hidden in it stays hidden where it is.
+        """
         self._write_until(min(frame.offset_s, self._window.end_s))
         picture = _sized(frame.image)
         blocks = _blocks(picture)
         if self._blocks is None or _differ(self._blocks, blocks):
-            self._changed_s = frame.offset_s
-        self._latest, self._picture, self._blocks = frame, picture, blocks
+            if self._hide is not None:
+                picture = _sized(self._hide(frame.image, frame.offset_s))
+            self._picture, self._blocks, self._changed_s = picture, blocks, frame.offset_s
+        self._latest = frame
 
     def finish(self) -> int:
         """Write what is left of the window, close the file and return the number of pictures in it.

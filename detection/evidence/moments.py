@@ -3,8 +3,8 @@
 Belongs here: boxes over time. Not here: how they are drawn (``excerpt.py``) or hidden (``blur.py``).
 
 A thing that a track follows moves on a straight line between two looks. What no track joins is held until
-halfway to the neighbouring look. To be drawn, a box must have been found in both looks; to be hidden, it is
-also bridged over looks in which it was missed, and held all the way to the next look.
+halfway to the neighbouring look. To be hidden, every box is held besides from the look before its own to
+the look after it, and followed over looks in which it was missed: a camera may hold its picture or turn.
 """
 
 from __future__ import annotations
@@ -12,7 +12,6 @@ from __future__ import annotations
 from bisect import bisect_left
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 
 import numpy as np
 
@@ -22,8 +21,8 @@ MAX_BRIDGE_S = 2.0
 """A thing that a track lost for longer may have gone anywhere meanwhile."""
 USUAL_INTERVAL_S = 0.5
 """Between looks, where a clip has only one."""
-_HELD_DRAWN, _HELD_HIDDEN = 0.5, 1.0
-"""Shares of the time to the next look for which a box is held, to be drawn and to be hidden."""
+_MOMENT_S = 1e-3
+"""Shorter than any frame: at the next look itself what was found there is enough."""
 
 
 def scaled(detections: Iterable[Detection], zoom: float) -> list[Detection]:
@@ -81,16 +80,18 @@ class Moments:
         return [s.at(offset_s) for s in self._stretches if s.start_s <= offset_s < s.end_s]
 
     def _follow(self, track: Sequence[Detection]) -> Iterable[_Stretch]:
-        """Yield the stretches of one thing, in order of time and without overlap."""
-        first, last = track[0], track[-1]
-        yield _Stretch(first.offset_s - self._reach_s(first, -1), first.offset_s, first, first)
-        for a, b in pairwise(track):
-            if self._joined(a, b):
-                yield _Stretch(a.offset_s, b.offset_s, a, b)
-                continue
-            yield _Stretch(a.offset_s, a.offset_s + self._reach_s(a, 1), a, a)
-            yield _Stretch(b.offset_s - self._reach_s(b, -1), b.offset_s, b, b)
-        yield _Stretch(last.offset_s, last.offset_s + self._reach_s(last, 1), last, last)
+        """Yield the stretches of one thing: to be drawn they do not overlap."""
+        for before, found, after in zip([None, *track], track, [*track[1:], None], strict=False):
+            joined_before = before is not None and self._joined(before, found)
+            joined_after = after is not None and self._joined(found, after)
+            start_s = end_s = found.offset_s
+            if self._hiding or not joined_before:
+                start_s -= self._reach_s(found, -1)
+            if self._hiding or not joined_after:
+                end_s += self._reach_s(found, 1)
+            yield _Stretch(start_s, end_s, found, found)
+            if after is not None and joined_after:
+                yield _Stretch(found.offset_s, after.offset_s, found, after)
 
     def _joined(self, a: Detection, b: Detection) -> bool:
         """Return whether one thing is followed from one sighting of its track to the next."""
@@ -103,7 +104,8 @@ class Moments:
         interval_s = USUAL_INTERVAL_S
         if 0 <= there < len(self._looks_s):
             interval_s = abs(self._looks_s[there] - found.offset_s)
-        return (_HELD_HIDDEN if self._hiding else _HELD_DRAWN) * min(interval_s, MAX_BRIDGE_S)
+        interval_s = min(interval_s, MAX_BRIDGE_S)
+        return interval_s - _MOMENT_S if self._hiding else interval_s / 2
 
     def _number_of(self, found: Detection) -> int:
         """Return which look a detection is of."""

@@ -24,7 +24,7 @@ CONTOURS = 8
 """About so many contours cross a map."""
 LEAST_RELIEF_M = 2.0
 """Flatter ground has no contours: they would show the model's noise."""
-_DARK, _BRIGHT, _LINE = 20.0, 88.0, 22
+_DARK, _BRIGHT, _LINE = 20.0, 88.0, 36
 """Grey of a slope in full shade and in full light, and what a contour adds: signs must stand out from it."""
 
 

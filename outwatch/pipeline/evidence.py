@@ -32,13 +32,12 @@ from detection.evidence import (
     scaled,
     window_around,
 )
-from ingest.align import PoseTrack
 from ingest.video import is_photo, read_frames
 from outwatch.domain.errors import FeedTimeout, PermanentError, TransientError
-from outwatch.domain.types import Clip, Coverage, Detection, Event, Frame, Outpost
+from outwatch.domain.types import Clip, Coverage, Detection, Event, Frame, Image, Outpost
+from outwatch.pipeline.corrections import PoseAt, pose_source
 from outwatch.pipeline.detection import fetch
 from outwatch.pipeline.evidence_record import keep_record, setup_of_clip
-from outwatch.pipeline.registration import stored_telemetry
 from outwatch.pipeline.wiring import Pipeline
 from storage import keys, schemas
 from storage.lake import read_parquet
@@ -67,9 +66,9 @@ class Footage:
         return fetch(self.pipeline, self.clip, self.folder)
 
     @cached_property
-    def poses(self) -> PoseTrack:
-        """Return where the camera was."""
-        return PoseTrack(stored_telemetry(self.pipeline, self.clip))
+    def pose_at(self) -> PoseAt:
+        """Return where the camera was at any moment, by its flight's correction if there is one."""
+        return pose_source(self.pipeline, self.clip)[0]
 
     @property
     def moving(self) -> bool:
@@ -91,7 +90,7 @@ class Pieces:
     hidden: Counter[str] = field(default_factory=Counter)
     """Bystanders in the still, by label, where they are hidden."""
     most_hidden: int = 0
-    """Bystanders in the fullest picture of the excerpt."""
+    """Boxes in the picture with the most; one bystander may have several, before and after it moved."""
 
 
 def with_evidence(
@@ -173,12 +172,6 @@ class _Scene:
         if not at_peak and not in_window:
             return
         zoom = frame.image.shape[1] / self._footage.clip.width_px
-        if self._bystanders is not None:
-            found = self._bystanders.at(frame.offset_s)
-            frame = replace(frame, image=hide(frame.image, scaled(found, zoom)))
-            self._pieces.most_hidden = max(self._pieces.most_hidden, len(found))
-            if at_peak:
-                self._pieces.hidden = Counter(detection.label for detection in found)
         if at_peak:
             self._make(keys.STILL, lambda: self._still(frame, zoom))
         if in_window and self._writer is not None and keys.EXCERPT not in self._pieces.problems:
@@ -208,13 +201,18 @@ class _Scene:
     def _still(self, frame: Frame, zoom: float) -> bytes:
         clip = self._footage.clip
         here = [found for found in self._footage.detections if found.frame_index == frame.index]
+        image = frame.image
+        if self._bystanders is not None:
+            image = self._hidden(image, frame.offset_s)
+            others = self._bystanders.at(frame.offset_s)
+            self._pieces.hidden = Counter(found.label for found in others)
         return draw_still(
-            frame.image,
+            image,
             event=self._event,
             detections=scaled(here, zoom),
             outpost=self._outpost,
             clip_name=clip.file_name,
-            pose=self._footage.poses.at(frame.offset_s),
+            pose=self._footage.pose_at(frame.offset_s),
             camera=clip.camera,
             local_zone=self._footage.pipeline.zone,
         )
@@ -227,10 +225,18 @@ class _Scene:
             local_zone=footage.pipeline.zone,
             looks=footage.looks,
             detections=footage.detections,
-            pose=footage.poses.at(footage.peak_s(self._event)),
+            pose=footage.pose_at(footage.peak_s(self._event)),
             camera=footage.clip.camera,
             terrain=footage.pipeline.terrain,
         )
+
+    def _hidden(self, image: Image, offset_s: float) -> Image:
+        """Return a picture taken at a moment with its bystanders hidden."""
+        if self._bystanders is None:
+            return image
+        found = self._bystanders.at(offset_s)
+        self._pieces.most_hidden = max(self._pieces.most_hidden, len(found))
+        return hide(image, scaled(found, image.shape[1] / self._footage.clip.width_px))
 
     def _add(self, frame: Frame) -> None:
         assert self._writer is not None  # noqa: S101 - for the type checker: a photo has no excerpt
@@ -252,6 +258,7 @@ class _Scene:
             source_width_px=clip.width_px,
             clip_started_at=clip.started_at,
             local_zone=self._footage.pipeline.zone,
+            hide=self._hidden if self._bystanders is not None else None,
         )
 
     def _moments_of_bystanders(self) -> Moments:

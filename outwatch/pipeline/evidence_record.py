@@ -17,7 +17,7 @@ import shapely
 from pydantic import BaseModel
 
 from outwatch.domain.types import Clip, Event, Outpost
-from outwatch.pipeline.wiring import SOFTWARE, Pipeline, weights_for
+from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys
 from storage.seals import SEAL, digest_of, read_record, sealed_bytes
 
@@ -119,8 +119,8 @@ def file_setup(path: Path | None) -> dict[str, Any] | None:
 
 def _weights(pipeline: Pipeline, clip: Clip, event: Event) -> dict[str, Any]:
     """Return the model's id, and the whole SHA-256 of its weights where they are still the ones set."""
-    place = weights_for(pipeline.settings, clip.modality)
-    path = Path(place) / "model.bin" if Path(place).is_dir() else Path(place)
+    place = pipeline.weights(clip.modality)
+    path = place / "model.bin" if place.is_dir() else place
     found = file_setup(path) if path.is_file() else None
     # A model's id ends with the first digits of its weights' SHA-256.
     known = found and (event.model_id or "").rpartition("-")[2]

@@ -90,7 +90,7 @@ def _account(pieces: Pieces) -> dict[str, Any]:
     return {
         "in": [name for name in (keys.STILL, keys.EXCERPT) if name in pieces.made],
         "in_still_by_label": dict(sorted(pieces.hidden.items())),
-        "at_most_in_one_picture_of_excerpt": pieces.most_hidden,
+        "most_boxes_in_one_picture": pieces.most_hidden,
         "warning": WARNING,
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from zoneinfo import ZoneInfo
@@ -17,7 +18,7 @@ from hypothesis import strategies as st
 from detection.evidence import EXCERPT_S, RATE_HZ, ExcerptWriter, Moments, Window, window_around
 from detection.evidence.excerpt import STRIP_PX
 from outwatch.domain.errors import PermanentError
-from outwatch.domain.types import Detection, Event, Frame, GroundFix, Outpost, OutpostKind
+from outwatch.domain.types import Detection, Event, Frame, GroundFix, Image, Outpost, OutpostKind
 
 AT = datetime(2026, 3, 14, 20, 30, tzinfo=UTC)
 FIX = GroundFix(AT, None, None, None, "none", "a test")
@@ -66,7 +67,14 @@ def test_a_missed_look_is_bridged_to_hide_and_not_to_draw() -> None:
     """Where the model looked and found nothing no box is drawn, but what it may have missed stays hidden."""
     found = [seen(1.0, 100), seen(2.0, 200)]
     assert lefts(Moments(found, looks_s=LOOKS_S), 1.5) == []
-    assert lefts(Moments(found, looks_s=LOOKS_S, hiding=True), 1.5) == [150]
+    assert 150 in lefts(Moments(found, looks_s=LOOKS_S, hiding=True), 1.5)
+
+
+def test_to_hide_a_box_also_stands_where_it_was_and_where_it_will_be() -> None:
+    """Between looks a picture may be held or the camera turn: both ends are hidden, and the way between."""
+    moments = Moments([seen(1.0, 100), seen(1.5, 200)], looks_s=LOOKS_S, hiding=True)
+    assert sorted(lefts(moments, 1.25)) == [100, 150, 200]
+    assert lefts(moments, 1.5) == [200]
 
 
 @given(
@@ -83,7 +91,12 @@ def test_what_is_drawn_is_also_hidden(offsets: list[int], track: int | None, at:
 
 
 def write(
-    path: Path, gathering: Event, *, held: bool = False, detections: tuple[Detection, ...] = ()
+    path: Path,
+    gathering: Event,
+    *,
+    held: bool = False,
+    detections: tuple[Detection, ...] = (),
+    hide: Callable[[Image, float], Image] | None = None,
 ) -> Path:
     """Write the excerpt of a clip of grey noise that moves, or holds each picture for half a second."""
     noise = np.random.default_rng(3)
@@ -98,6 +111,7 @@ def write(
         source_width_px=320,
         clip_started_at=AT,
         local_zone=ZoneInfo("Asia/Karachi"),
+        hide=hide,
     ) as writer:
         for number in range(19, 42):
             shown = pictures[number // 5 if held else number - 19]
@@ -166,6 +180,19 @@ def test_a_held_picture_says_so(tmp_path: Path, gathering: Event) -> None:
 
     assert yellow(4) > 50
     assert yellow(5) == yellow(6) == 0
+
+
+def test_what_is_hidden_in_a_held_picture_stays_hidden(tmp_path: Path, gathering: Event) -> None:
+    """Pictures are hidden once, when they were taken, and shown so for as long as they are held."""
+    asked_s: list[float] = []
+
+    def blacken(image: Image, offset_s: float) -> Image:
+        asked_s.append(offset_s)
+        return np.zeros_like(image)
+
+    shown = decoded(write(tmp_path / "held.mp4", gathering, held=True, hide=blacken))
+    assert asked_s == [1.9, 2.0, 2.5, 3.0, 3.5, 4.0]
+    assert max(int(picture[:-STRIP_PX].max()) for picture in shown) < 30
 
 
 def test_no_frame_is_an_error_in_words(tmp_path: Path, gathering: Event) -> None:
