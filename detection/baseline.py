@@ -25,7 +25,8 @@ from outwatch.domain.geometry import LocalFrame
 from outwatch.domain.incidents import Account
 from outwatch.domain.types import Coverage, EventKind, GeoPoint
 
-STANDING_KINDS = frozenset({EventKind.VEHICLE_NEAR_OUTPOST, EventKind.STOPPED_VEHICLE})
+STANDING = EventKind.VEHICLE_NEAR_OUTPOST
+"""The kind of what may stand there; what stopped was seen to drive."""
 _VERTEX_M = 1.0
 """Corners of ground that was seen are kept to this: finer than any fix."""
 _DEG_PER_M = 1 / 111_320.0
@@ -55,10 +56,11 @@ class StandingThing:
 
     first_event_id: str
     outpost_id: str
-    kind: EventKind
     point: GeoPoint
     radius_m: float
     """What showed there lay within this of ``point``."""
+    count: int
+    """How many stand there, as at least two flights showed."""
     flights: tuple[str, ...]
     """That showed it, in order."""
     absent_flight: str | None
@@ -97,7 +99,7 @@ def find_standing(
     """
     flights = {item.clip_id: item.flight_id for item in seen}
     left = sorted(
-        (a for a in accounts if a.kind in STANDING_KINDS and a.point is not None and a.clip_id in flights),
+        (a for a in accounts if a.kind is STANDING and a.point is not None and a.clip_id in flights),
         key=lambda a: (a.covariance_m2[0] + a.covariance_m2[2], a.started_at, a.event_id),
     )
     things = []
@@ -136,15 +138,24 @@ def _thing(
     return StandingThing(
         first_event_id=ordered[0].event_id,
         outpost_id=ordered[0].outpost_id,
-        kind=ordered[0].kind,
         point=point,
         radius_m=radius_m,
+        count=_shown_twice(ordered, flights),
         flights=showed,
         absent_flight=absent[-1] if absent else None,
         first_at=first_at,
         last_at=last_at,
         is_candidate=len(showed) >= rules.min_flights and len(days) >= rules.min_days and not absent,
     )
+
+
+def _shown_twice(members: Sequence[Account], flights: dict[str, str]) -> int:
+    """Return the largest count that a second flight bears out: one more beside it is no baseline."""
+    most: dict[str, int] = {}
+    for account in members:
+        flight = flights[account.subject]
+        most[flight] = max(most.get(flight, 0), account.count)
+    return sorted(most.values())[-2]
 
 
 def _middle(members: Sequence[Account]) -> tuple[GeoPoint, float]:

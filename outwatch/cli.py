@@ -300,7 +300,7 @@ def demo(
         ),
     ] = None,
 ) -> None:
-    """Fly two simulated flights through the Airflow DAGs and show events, pictures and alerts."""
+    """Fly three simulated flights through the Airflow DAGs and show events, pictures and alerts."""
     from outwatch.demo import run_demo
 
     try:

@@ -54,30 +54,38 @@ def show_incidents(console: Console, rows: Sequence[Mapping[str, Any]], *, zone:
         zone: of the times shown.
     """
     table = Table(title=f"{len(rows)} incidents (times in {zone.key})", title_justify="left")
-    for column in ("incident", "what", "near", "from", "to", "count", "seen by"):
-        table.add_column(column, overflow="fold")
-    for row in rows:
-        seen_by = [f"{len(row['flights'])} flights"] if row["flights"] else []
+    for column in ("#", "what", "near", "from", "to", "count", "seen by"):
+        words = column in {"what", "near", "seen by"}
+        table.add_column(column, no_wrap=not words, overflow="fold")
+    for number, row in enumerate(rows, start=1):
         table.add_row(
-            row["id"],
+            str(number),
             ", ".join(kind.removesuffix("_near_outpost").replace("_", " ") for kind in row["kinds"]),
             escape(", ".join(row["outpost_ids"])),
             f"{datetime.fromisoformat(row['started_at']).astimezone(zone):%d %b %H:%M:%S}",
             f"{datetime.fromisoformat(row['ended_at']).astimezone(zone):%H:%M:%S}",
             str(row["count"]),
-            " and ".join([*seen_by, *(["sensors"] if row["by_sensors"] else [])]),
+            _seen_by(row),
         )
     console.print(table)
-    for row in rows:
-        for event in row["events"]:
-            console.print(f"{row['id'][:8]}: {_why_there(event)}", highlight=False, markup=False)
+    for number, row in enumerate(rows, start=1):
+        lines = [f"{number}: {row['id']}", *(f"   {_why_there(event)}" for event in row["events"])]
+        console.print("\n".join(lines), soft_wrap=True, highlight=False, markup=False)
+
+
+def _seen_by(row: Mapping[str, Any]) -> str:
+    flights = len(row["flights"])
+    told = [f"{flights} flight{'s' if flights > 1 else ''}"] if flights else []
+    return " and ".join([*told, *(["sensors"] if row["by_sensors"] else [])])
 
 
 def _why_there(event: Mapping[str, Any]) -> str:
-    what = f"{event['kind']} of {event['subject']}"
-    if event["near_event_id"] is None:
-        return f"{what}, alone" + (f" ({event['note']})" if event["note"] else "")
-    near = f"{what}, with {event['near_event_id'][:8]}"
-    if event["distance_m"] is not None:
-        near += f": {event['distance_m']:.0f} m and {event['gap_s']:.0f} s apart"
-    return f"{near}, by {event['by']}" + (f" ({event['note']})" if event["note"] else "")
+    why = f"event {event['id']}: {event['kind'].replace('_', ' ')}, {event['subject']}"
+    if event["near_event_id"] is not None:
+        away = (
+            ""
+            if event["distance_m"] is None
+            else f"{event['distance_m']:.0f} m, {event['gap_s']:.0f} s from "
+        )
+        why += f"; {away}{event['near_event_id'][:8]} ({event['by']})"
+    return f"{why}; {event['note']}" if event["note"] else why

@@ -14,7 +14,7 @@ from typing import Any
 from sqlalchemy import Connection, Engine, Row, insert, select, update
 
 from outwatch.domain.errors import DecisionRefused, ObjectMissing
-from outwatch.domain.types import EventKind, GeoPoint
+from outwatch.domain.types import GeoPoint
 from storage import tables
 from storage.database import reading, serialise, storable, upsert, writing
 from storage.tables import PlaceState
@@ -35,7 +35,8 @@ class Place:
     outpost_id: str
     point: GeoPoint
     radius_m: float
-    kind: EventKind
+    count: int
+    """How many stand there."""
     state: PlaceState
     flights: tuple[str, ...]
     first_at: datetime
@@ -162,7 +163,7 @@ def _place(row: Row[Any]) -> Place:
         outpost_id=row.outpost_id,
         point=GeoPoint(row.lat_deg, row.lon_deg),
         radius_m=row.radius_m,
-        kind=EventKind(row.kind),
+        count=row._mapping["count"],
         state=PlaceState(row.state),
         flights=tuple(row.flights),
         first_at=row.first_at,
@@ -178,7 +179,7 @@ def _row(place: Place) -> dict[str, Any]:
         "lat_deg": place.point.lat_deg,
         "lon_deg": place.point.lon_deg,
         "radius_m": place.radius_m,
-        "kind": place.kind.value,
+        "count": place.count,
         "flights": list(place.flights),
         "first_at": place.first_at,
         "last_at": place.last_at,

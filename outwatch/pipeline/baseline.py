@@ -10,7 +10,14 @@ from typing import Any
 
 import shapely
 
-from detection.baseline import BaselineRules, GroundSeen, StandingThing, find_standing, ground_seen
+from detection.baseline import (
+    STANDING,
+    BaselineRules,
+    GroundSeen,
+    StandingThing,
+    find_standing,
+    ground_seen,
+)
 from outwatch.domain.errors import ObjectMissing
 from outwatch.domain.expected import BaselinePlace
 from outwatch.domain.geometry import distance_m
@@ -71,7 +78,7 @@ def _place(thing: StandingThing, known: list[Place]) -> Place:
         outpost_id=thing.outpost_id,
         point=thing.point,
         radius_m=thing.radius_m,
-        kind=thing.kind,
+        count=thing.count,
         state=PlaceState.CANDIDATE if thing.is_candidate else PlaceState.WITHDRAWN,
         flights=thing.flights,
         first_at=thing.first_at,
@@ -85,7 +92,9 @@ def baseline_places(pipeline: Pipeline) -> list[BaselinePlace]:
     book = pipeline.baseline_book
     last = {decision.place_id: decision for decision in book.decisions()}
     return [
-        BaselinePlace(place.point, place.radius_m, place.kind, _reason(place, last[place.id]))
+        BaselinePlace(
+            place.point, place.radius_m, STANDING, _reason(place, last[place.id]), at_most=place.count
+        )
         for place in book.places()
         if place.state is PlaceState.CONFIRMED
     ]
@@ -118,7 +127,7 @@ def place_row(place: Place) -> dict[str, Any]:
     return {
         "id": place.id,
         "outpost_id": place.outpost_id,
-        "kind": place.kind.value,
+        "count": place.count,
         "state": place.state.value,
         "lat_deg": place.point.lat_deg,
         "lon_deg": place.point.lon_deg,

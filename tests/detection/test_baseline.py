@@ -56,7 +56,7 @@ def car(number: int, *, hours: float, east_m: float = 0.0) -> Account:
     return Account(
         event_id=f"event-{number}",
         subject=f"clip-{number}",
-        kind=EventKind.STOPPED_VEHICLE,
+        kind=EventKind.VEHICLE_NEAR_OUTPOST,
         outpost_id="post",
         started_at=start,
         ended_at=start + timedelta(minutes=1),
@@ -104,7 +104,7 @@ def test_too_few_flights_or_days_are_no_candidate(hours: tuple[float, ...]) -> N
 def test_flight_without_the_car_speaks_only_where_it_saw_the_place(
     ground: shapely.Polygon, speaks: bool
 ) -> None:
-    """ "Not seen" is not "not looked"."""
+    """What was not looked at cannot be missing."""
     cars = [car(number, hours=hours) for number, hours in enumerate(HOURS)]
     flights = [flight(number, hours=hours) for number, hours in enumerate(HOURS)]
     (thing,) = find(cars, [*flights, flight(9, hours=12, ground=ground)])
@@ -154,7 +154,7 @@ def place(state: PlaceState = PlaceState.CANDIDATE) -> Place:
         outpost_id="post",
         point=GeoPoint(33.4, 71.3),
         radius_m=10.0,
-        kind=EventKind.STOPPED_VEHICLE,
+        count=1,
         state=state,
         flights=("flight-0", "flight-1"),
         first_at=FIRST,

@@ -148,7 +148,7 @@ def test_person_decides_by_hand(
 
     (row,) = json.loads(run("--json"))
     trip = next(event["id"] for event in row["events"] if event["kind"] == "sensor_trip")
-    assert "1 flights and sensors" in " ".join(run().split())
+    assert "1 flight and sensors" in " ".join(run().split())
     run("separate", trip, "--why", "a fox", "--who", "afridi")
     assert len(json.loads(run("--json"))) == 2
     run("undo", "1", "--why", "no fox", "--who", "khan")

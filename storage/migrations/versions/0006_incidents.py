@@ -136,7 +136,7 @@ def _baseline() -> None:
         sa.Column("lat_deg", sa.Float, nullable=False),
         sa.Column("lon_deg", sa.Float, nullable=False),
         sa.Column("radius_m", sa.Float, nullable=False),
-        sa.Column("kind", sa.String, nullable=False),
+        sa.Column("count", sa.Integer, nullable=False),
         sa.Column("state", sa.String, nullable=False),
         sa.Column("flights", sa.JSON, nullable=False),
         sa.Column("first_at", _TIME, nullable=False),
