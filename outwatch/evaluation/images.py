@@ -29,6 +29,8 @@ COLOUR_SPREAD = 24
 """A pixel whose channels differ by more is coloured: JPEG makes up to 10 of grey."""
 COLOURED_SHARE = 0.001
 """From this share of coloured pixels on an image is RGB, as with clips."""
+LEAST_TRUTHS = 10
+"""Of fewer true boxes figures are given, but no interval: resampling cannot widen what hardly varies."""
 _LOOKED_AT = 8
 """Images that are asked for their colour."""
 
@@ -128,7 +130,9 @@ class _Measured:
         row: dict[str, Any] = {"truths": matches.truths}
         for column, (name, value) in enumerate(zip(FIGURES, once, strict=True)):
             row[name] = round(value, 4) if math.isfinite(value) else None
-            row[f"{name}_ci"] = interval(again[:, column].tolist())
+            row[f"{name}_ci"] = (
+                interval(again[:, column].tolist()) if matches.truths >= LEAST_TRUTHS else None
+            )
         return row
 
 

@@ -87,9 +87,17 @@ def evaluate_simulated(
         if progress is not None:
             progress(f"{flight.scenario.name}: {flight.story}", number, count)
         results.append(judge_flight(flight, cache=cache, weights=weights))
+    setup = {"flights": count, "seed": seed, "dem": dem.name if dem else None, "cases": cases}
+    return simulated_report(results, setup=setup, located=located)
+
+
+def simulated_report(
+    results: Sequence[ClipResult], *, setup: Mapping[str, Any], located: Mapping[str, Any]
+) -> dict[str, Any]:
+    """Return the figures of judged flights and of looks without pictures as one report."""
     return {
         "kind": "simulated",
-        "setup": {"flights": count, "seed": seed, "dem": dem.name if dem else None, "cases": cases},
+        "setup": dict(setup),
         "model": model_of(results),
         **event_figures(results),
         "by": {name: by_condition(results, name) for name in (*CONDITIONS, "story")},

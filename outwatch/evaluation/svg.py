@@ -12,7 +12,7 @@ from html import escape
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#56B4E9", "#E69F00")
 """Told apart also by those who see fewer colours (Okabe and Ito 2008)."""
 _WIDTH, _HEIGHT = 460, 300
-_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 34, 50
+_LEFT, _RIGHT, _TOP, _BOTTOM = 52, 14, 46, 50
 _TICKS = 5
 
 
