@@ -62,7 +62,7 @@ WINDOW_PX = 640
 LEAST_INSIDE = 0.4
 """A box cut by a window's edge stays if so much of it is inside."""
 LEAST_VISIBLE = 0.3
-ALIKE = 0.95
+ALIKE = 0.8
 """Correlation of thumbnails from which two pictures are one scene: neighbours in a KIT AIS sequence have
 0.92 to 1.0, frames of different sequences at most 0.2."""
 _THUMBNAIL_PX = 32

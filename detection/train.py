@@ -10,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import hashlib
+import itertools
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
@@ -105,8 +106,8 @@ class Course:
     longest_px: int
     """Longest side of the frames that the export is for."""
     least_contrast: float | None
-    split: str = "val"
-    """What its recall is measured on."""
+    splits: tuple[str, ...] = ("val",)
+    """What it is measured on."""
 
 
 def train_thermal(start: Path, data_dir: Path, out_dir: Path) -> Path:
@@ -137,7 +138,7 @@ def train_rgb(start: Path, data_dir: Path, out_dir: Path) -> Path:
 
 COURSES = {
     Modality.THERMAL: Course("thermal_yolo11n", train_thermal, SHARP.imgsz, LEAST_CONTRAST),
-    Modality.RGB: Course("rgb_yolo11n", train_rgb, DAYLIGHT.imgsz, None),
+    Modality.RGB: Course("rgb_yolo11n", train_rgb, DAYLIGHT.imgsz, None, splits=("aerial", "mast")),
 }
 
 
@@ -149,7 +150,7 @@ def export_measured(
     imgsz: int,
     modality: Modality = Modality.THERMAL,
     start: Path | None = None,
-    split: str = "val",
+    splits: Sequence[str] = ("val",),
 ) -> str:
     """Export weights to a model folder, write its recall into its card, and return its figures as text.
 
@@ -160,7 +161,7 @@ def export_measured(
         imgsz: longest side in pixels of the frames that the model is for: that of the last stage.
         modality: what the model is for.
         start: weights that they were trained from, for the card.
-        split: what recall is measured on.
+        splits: what it is measured on: each label on those that hold it.
     """
     from detection.openvino import OpenVinoDetector
     from detection.ultralytics import export_openvino
@@ -175,15 +176,20 @@ def export_measured(
     )
     card.write(out_dir)
     detector = OpenVinoDetector(out_dir, min_confidence=AP_CONFIDENCE)
-    samples = judge_images(detector, data_dir, split=split)
-    measured = figures_by_condition(samples, labels=detector.labels)
-    by_label = measured["by_label"]
+    samples = {split: judge_images(detector, data_dir, split=split) for split in splits}
+    measured = {
+        split: figures_by_condition(judged, labels=detector.labels) for split, judged in samples.items()
+    }
     replace(
         card,
-        recall=recall_curve(samples, labels=detector.labels),
-        metrics={f"{split}.{label}.ap50": round(row["ap50"], 4) for label, row in by_label.items()},
+        recall=recall_curve([*itertools.chain(*samples.values())], labels=detector.labels),
+        metrics={
+            f"{split}.{label}.ap50": round(row["ap50"], 4)
+            for split, figures in measured.items()
+            for label, row in figures["by_label"].items()
+        },
     ).write(out_dir)
-    return as_table({split: measured})
+    return as_table(measured)
 
 
 def labels_digest(data_dir: Path) -> str:
@@ -214,7 +220,7 @@ def main() -> None:
         imgsz=course.longest_px,
         modality=arguments.modality,
         start=arguments.start,
-        split=course.split,
+        splits=course.splits,
     )
     print(figures)
     print(folder)

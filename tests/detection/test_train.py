@@ -11,7 +11,9 @@ import numpy as np
 import pytest
 
 from detection import train
+from detection.model_card import ModelCard
 from detection.openvino import OpenVinoDetector
+from outwatch.domain.types import Modality
 
 
 @pytest.fixture
@@ -46,12 +48,22 @@ def test_one_command_trains_exports_and_measures(
     """What comes out is a model folder that runs, knows our labels and says its measured recall."""
     pytest.importorskip("ultralytics", reason="needs the extra outwatch[ultralytics]", exc_type=ImportError)
     start = samples / "models/yolo11n_coco.pt"
-    for stage in ("GENERAL", "CONTRAST"):
-        monkeypatch.setattr(train, stage, replace(getattr(train, stage), epochs=1))
+    for stage in ("GENERAL", "CONTRAST", "SHARP"):
+        monkeypatch.setattr(train, stage, replace(getattr(train, stage), epochs=1, imgsz=320))
     arguments = {"--data": toy_data, "--start": start, "--out": tmp_path / "out"}
     monkeypatch.setattr(sys, "argv", ["train", *(str(part) for pair in arguments.items() for part in pair)])
     train.main()
-    detector = OpenVinoDetector(tmp_path / "out" / train.MODEL_NAME, min_confidence=0.25)
+    course = train.COURSES[Modality.THERMAL]
+    folder = tmp_path / "out" / course.model_name
+    detector = OpenVinoDetector(folder, min_confidence=0.25)
+    card = ModelCard.read(folder)
+    assert (Modality.THERMAL, course.longest_px, train.LICENCE) == (
+        card.modality,
+        card.longest_px,
+        card.licence,
+    )
+    assert {"data": train.labels_digest(toy_data)} == card.training_data
+    assert {"val.person.ap50"} == set(card.metrics)
     assert detector.labels == ("person", "car", "bicycle", "other_vehicle")
     assert set(detector.recall.overall) == {"person"}
     assert "val" in capsys.readouterr().out
