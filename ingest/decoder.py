@@ -65,7 +65,9 @@ def main(text: str, *, file: IO[bytes], out: IO[bytes]) -> None:
             return
         source = Source(file, limits=limits, photo=request.get("photo", False), beat=heartbeat(out))
         if mode == "probe":
-            report = probe(source, full_mpx=request.get("full_mpx"))
+            report = probe(
+                source, full_mpx=request.get("full_mpx"), keyframe_fps=request.get("keyframe_fps")
+            )
             _send_klv(source.tally, out=out)
         elif mode == "timeline":
             report = source.timeline()
@@ -149,16 +151,17 @@ class Source:
         return open_video(self._file, limits=self._limits, photo=self._photo)
 
 
-def probe(source: Source, *, full_mpx: float | None) -> dict[str, object]:
+def probe(source: Source, *, full_mpx: float | None, keyframe_fps: float | None) -> dict[str, object]:
     """Return all that is known of a file.
 
     Args:
         source: the opened file.
         full_mpx: a file of more megapixels than this has only its keyframes decoded, unless these or
             its packets show damage; None decodes every file to its end.
+        keyframe_fps: so many of them a second at most; None is all.
     """
     if full_mpx is not None and source.mpx > full_mpx and source.table is not None:
-        report = _probed(source, wanted=source.table.keyframes.tolist())
+        report = _probed(source, wanted=source.table.sampled_keyframes(keyframe_fps).tolist())
         if _sound(report, source.table):
             return report
     return _probed(source, wanted=None)

@@ -81,6 +81,11 @@ class PacketTable:
         shown_keys = self._keys[self._shown[self._keys]]
         return np.sort(np.searchsorted(self._shown_pts, self._pts[shown_keys]))
 
+    def sampled_keyframes(self, fps: float | None) -> Integers:
+        """Return the indices of the first keyframe at or after each k / ``fps`` seconds; None is all."""
+        keyframes = self.keyframes
+        return keyframes if fps is None else keyframes[_firsts(self.offsets_s[keyframes], fps)]
+
     def index_of(self, pts: int) -> int:
         """Return the index of the frame with a timestamp, or of the next one where there is none."""
         return int(np.searchsorted(self._shown_pts, pts))

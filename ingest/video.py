@@ -74,7 +74,9 @@ class ProbedVideo:
         return max(self.duration_s, self.completeness.duration_declared_s or 0.0)
 
 
-def probe_video(path: Path, *, limits: Limits, full_mpx: float | None = None) -> ProbedVideo:
+def probe_video(
+    path: Path, *, limits: Limits, full_mpx: float | None = None, keyframe_fps: float | None = None
+) -> ProbedVideo:
     """Read a file to its end in a confined child and return what it is and what is missing of it.
 
     Args:
@@ -82,13 +84,19 @@ def probe_video(path: Path, *, limits: Limits, full_mpx: float | None = None) ->
         limits: what it may cost.
         full_mpx: of a file with more megapixels than this only the keyframes are decoded, unless they or
             its packets show damage; None decodes every frame of any file.
+        keyframe_fps: so many of those keyframes a second at most; None is all.
 
     Raises:
         CorruptClip: no frame of it can be decoded, or it breaks the decoder.
         UnsupportedFormat: it is not a regular file, or not one of the formats, codecs and sizes.
         FeedTimeout: the decoder went silent.
     """
-    task = {"mode": "probe", "photo": is_photo(path), "full_mpx": full_mpx}
+    task = {
+        "mode": "probe",
+        "photo": is_photo(path),
+        "full_mpx": full_mpx,
+        "keyframe_fps": keyframe_fps,
+    }
     klv: list[tuple[float, bytes]] = []
     klv_bytes = 0
     for kind, payload in converse(path, task=task, limits=limits):

@@ -71,7 +71,10 @@ class IngestSettings(_Group):
     """A decoder that gives nothing for so long is ended."""
     full_probe_mpx: float = Field(default=2000.0, ge=0)
     """A clip of more megapixels than this (half a minute of 1080p at 30 frames a second) is checked by all of
-    its packets and its keyframes, every frame only where these show damage."""
+    its packets and some keyframes, every frame only where these show damage."""
+    probe_keyframe_fps: float = Field(default=0.2, gt=0)
+    """Keyframes a second decoded of such a clip. Detection decodes the others and counts damaged ones: to
+    decode all of them twice would take a third of all the work."""
     landing_settle: timedelta = timedelta(minutes=10)
     """Files put straight into ``landing/`` count as whole when unchanged for so long."""
 
@@ -117,11 +120,11 @@ class DetectionSettings(_Group):
     episode_steady_m: float = Field(default=10.0, gt=0)
     """What stands no farther than this from where its kind stood before is nothing new: the shake of a fix,
     and a walk between two keyframes; a car at 36 km/h goes farther."""
-    first_person_input_px: float = Field(default=10.0, gt=0)
-    """How long a person should be in the model's input in the first pass, where one box in many looks is
-    enough: of people that small the thermal model finds 0.4 to 0.7 a look."""
-    first_vehicle_input_px: float = Field(default=15.0, gt=0)
-    """The same of vehicles, of which it finds 0.5."""
+    first_person_input_px: float = Field(default=6.0, gt=0)
+    """How long a person should be in the model's input in the first pass. One box in fifteen looks is enough,
+    as no event of people is shorter: one in five would be found 96 times of 100."""
+    first_vehicle_input_px: float = Field(default=12.0, gt=0)
+    """The same of vehicles, which may be seen by two keyframes only: of such cars 0.5 are found in each."""
     part_s: float = Field(default=600.0, gt=0)
     """Longer clips are split into parts of about this length, one task each."""
     min_person_px: float = Field(default=10.0, gt=0)

@@ -171,6 +171,7 @@ class _Registration:
                 self.local[group.video],
                 limits=self.pipeline.limits,
                 full_mpx=self.pipeline.settings.ingest.full_probe_mpx,
+                keyframe_fps=self.pipeline.settings.ingest.probe_keyframe_fps,
             )
         except (PermanentError, FeedTimeout) as error:
             if isinstance(error, FeedTimeout) and not self.last_try:
