@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import json
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 from detection.rules import RULE_VERSION, find_events
 from outwatch.domain.errors import ConfigInvalid
@@ -19,7 +20,7 @@ from outwatch.domain.expected import BaselinePlace, Expected, parse_expected
 from outwatch.domain.types import EventKind, Outcome, Recall
 from outwatch.pipeline.baseline import baseline_places
 from outwatch.pipeline.detection import unwatched
-from outwatch.pipeline.evidence import with_evidence
+from outwatch.pipeline.evidence import missing_pieces, with_evidence
 from outwatch.pipeline.registration import standing_events
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.pipeline.work import Done, Job, perform
@@ -54,7 +55,11 @@ def publish_events(
             thresholds=pipeline.thresholds,
             recall=recall_from(json.loads(table.schema.metadata[b"outwatch.recall"])),
             make_id=make_id,
-            expected=load_expected(pipeline),
+            expected=load_expected(
+                pipeline.settings.expected,
+                zone=pipeline.zone,
+                outposts=[outpost.id for outpost in pipeline.outposts],
+            ),
             baseline=baseline_places(pipeline) if baseline is None else baseline,
             clock_uncertainty_s=clip.clock_uncertainty_s,
         )
@@ -72,30 +77,34 @@ def publish_events(
         evidence = tuple(name for event in events for name in event.evidence_keys)
         for stale in {key for event in before for key in event.evidence_keys}.difference(evidence):
             pipeline.store.delete(stale)
-        outcome = Outcome(
-            "publish_events", clip_id, (*evidence, key), {"events": len(events)}, notes=unwatched(pipeline)
-        )
+        counts = {"events": len(events)}
+        if missing := missing_pieces(events):
+            counts["evidence_missing"] = missing
+        outcome = Outcome("publish_events", clip_id, (*evidence, key), counts, notes=unwatched(pipeline))
         return Done(outcome, (("join_incidents", clip_id),))
 
     return perform(pipeline, "publish_events", clip_id, work)
 
 
-def load_expected(pipeline: Pipeline) -> Expected:
-    """Return what is expected at the places, in the zone of local times; nothing where no file is set.
+def load_expected(path: Path | None, *, zone: ZoneInfo, outposts: Collection[str]) -> Expected:
+    """Return what is expected at the places; nothing where no file is set.
+
+    Args:
+        path: a TOML file, or a JSON one by its name.
+        zone: of its hours.
+        outposts: ids of the places that there are.
 
     Raises:
         ConfigInvalid: the file cannot be read, or an entry of it is wrong.
     """
-    path = pipeline.settings.expected
     if path is None:
-        return Expected(pipeline.zone)
+        return Expected(zone)
     try:
         text = path.expanduser().read_text(encoding="utf-8")
-        data = json.loads(text) if path.suffix.lower() == ".json" else tomllib.loads(text)
+        data = json.loads(text) if _form(path) == "JSON" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigInvalid(f"expected file {path} cannot be read as {_form(path)}: {error}") from error
-    places = [outpost.id for outpost in pipeline.outposts]
-    return parse_expected(data, source=str(path), zone=pipeline.zone, outposts=places)
+    return parse_expected(data, source=str(path), zone=zone, outposts=outposts)
 
 
 def _form(path: Path) -> str:

@@ -17,6 +17,7 @@ import shapely
 from pydantic import BaseModel
 
 from outwatch.domain.types import Clip, Event, Outpost
+from outwatch.pipeline.corrections import standing_correction
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys
 from storage.seals import SEAL, digest_of, read_record, sealed_bytes
@@ -81,6 +82,8 @@ def setup_of_clip(pipeline: Pipeline, clip: Clip, event: Event) -> dict[str, Any
         "detection": _valued(_values(settings.detection)),
         "ground": _valued(_values(settings.ground)),
         "elevation_model": file_setup(settings.ground.dem),
+        "expected": file_setup(settings.expected),
+        "correction": _correction(pipeline, clip),
         "weights": _weights(pipeline, clip, event),
     }
 
@@ -115,6 +118,12 @@ def file_setup(path: Path | None) -> dict[str, Any] | None:
         return None
     status = path.stat()
     return {"file": path.name, "sha256": _file_digest(path, status.st_size, status.st_mtime_ns)}
+
+
+def _correction(pipeline: Pipeline, clip: Clip) -> dict[str, Any] | None:
+    """Return how the poses of the clip's flight were corrected, None where they were not."""
+    correction = standing_correction(pipeline, clip.flight_id)
+    return None if correction is None else _valued(asdict(correction))
 
 
 def _weights(pipeline: Pipeline, clip: Clip, event: Event) -> dict[str, Any]:

@@ -52,7 +52,7 @@ def test_flight_gives_event_evidence_and_alert(
     event, (expected,) = found[0], [item for item in truth if item["kind"] == "gathering_near_outpost"]
     assert event.outpost_id == expected["outpost_id"]
     assert event.count_low <= expected["count"] <= event.count_high
-    still, record = (pipeline.store.get(key) for key in event.evidence_keys)
+    still, *_, record = (pipeline.store.get(key) for key in event.evidence_keys)
     assert still.startswith(b"\xff\xd8")
     assert json.loads(record)["outputs"]["still.jpg"] == hashlib.sha256(still).hexdigest()
     (alert,) = pipeline.alert_book.alerts()
