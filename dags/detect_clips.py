@@ -40,11 +40,11 @@ def detect_clips() -> None:
     def find_open() -> list[str]:
         return find("detect_clips")
 
-    @task(trigger_rule="all_done")
+    @task(trigger_rule="none_failed")
     def find_parts() -> list[str]:
         return find("detect_parts")
 
-    @task(trigger_rule="all_done")
+    @task(trigger_rule="none_failed")
     def find_whole() -> list[str]:
         return find("detect_clips")
 
