@@ -5,7 +5,7 @@ Belongs here: what a ``<clip>.truth.json`` expects. Not here: matching and figur
 Two formats are read. The simulator's names events with kind, outpost, start, end, count and place
 (``outwatch/simulate/truth.py``). That of labelled footage has the boxes of every real frame, each of
 which holds for half a second, and the largest group of people linked within 5 m; events follow from
-these with the rules' own defaults, and are told only where they are clear by ``MARGIN``.
+these with the rules' own defaults; those that are not clear by ``MARGIN`` may be found or not.
 """
 
 from __future__ import annotations
@@ -145,35 +145,31 @@ def _simulated(events: Sequence[Mapping[str, Any]], start: datetime) -> tuple[Ex
 
 
 def _labelled(frames: Sequence[Mapping[str, Any]], start: datetime) -> tuple[Expected, ...]:
-    """Return what boxes and group sizes give by the rules' defaults; counts as the data's notes have them."""
+    """Return what boxes and group sizes give by the rules' defaults; counts are medians over the event."""
     rules = TruthRules()
     times_s = [float(frame["time_s"]) for frame in frames]
     groups = [int(frame.get("largest_cluster", 0)) for frame in frames]
     cars = [sum(box["label"] in _VEHICLES for box in frame["boxes"]) for frame in frames]
-    found = (
+    expected = []
+    for kind, sizes, least, lasts_s in (
         (
             EventKind.GATHERING_NEAR_OUTPOST,
             groups,
             rules.gathering_min_people,
             rules.gathering_min_duration_s,
-            np.median,
         ),
-        (EventKind.VEHICLE_NEAR_OUTPOST, cars, 1, rules.vehicle_min_duration_s, np.max),
-    )
-    expected = []
-    for kind, sizes, least, lasts_s, usual in found:
-        certain = _span(times_s, sizes, least=least * (1 + MARGIN), lasts_s=lasts_s * (1 + MARGIN))
-        perhaps = _span(times_s, sizes, least=least * (1 - MARGIN), lasts_s=lasts_s * (1 - MARGIN))
-        if least == 1:  # one is one: there is no margin around it
-            certain = perhaps = _span(times_s, sizes, least=1, lasts_s=lasts_s * (1 + MARGIN))
-        if span := certain or perhaps:
-            shown = [size for size in sizes if size >= least] or sizes
+        (EventKind.VEHICLE_NEAR_OUTPOST, cars, 1, rules.vehicle_min_duration_s),
+    ):
+        margin = MARGIN if least > 1 else 0.0  # one is one: there is no margin around it
+        certain = _span(times_s, sizes, least=least * (1 + margin), lasts_s=lasts_s * (1 + MARGIN))
+        perhaps = _span(times_s, sizes, least=least * (1 - margin), lasts_s=lasts_s * (1 - MARGIN))
+        if perhaps is not None:
             expected.append(
                 Expected(
                     kind,
-                    start + timedelta(seconds=span[0]),
-                    start + timedelta(seconds=span[1]),
-                    round(float(usual(shown))),
+                    start + timedelta(seconds=perhaps[0]),
+                    start + timedelta(seconds=perhaps[1]),
+                    round(float(np.median([size for size in sizes if size >= least * (1 - margin)]))),
                     must=certain is not None,
                 )
             )
