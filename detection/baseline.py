@@ -19,7 +19,7 @@ import numpy as np
 import shapely
 from shapely.geometry.base import BaseGeometry
 
-from detection.incidents import JoinRules, same_place
+from detection.incident_gate import JoinRules, same_place
 from detection.labels import VEHICLE_LABELS
 from outwatch.domain.geometry import LocalFrame
 from outwatch.domain.incidents import Account

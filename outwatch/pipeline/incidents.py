@@ -27,7 +27,7 @@ from outwatch.pipeline.baseline import find_candidates
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.pipeline.work import Done, Job, perform
 from storage import keys
-from storage.incidents import Decision, Member, Standing
+from storage.incident_rows import Decision, Member, Standing
 
 
 def join_incidents(pipeline: Pipeline, subject: str) -> Outcome:

@@ -25,7 +25,8 @@ from alerting.log import LogChannel
 from alerting.webhook import WebhookChannel
 from detection.contrast import LEAST_CONTRAST
 from detection.ground import ErrorBudget, GroundLocator
-from detection.incidents import JoinRules, join
+from detection.incident_gate import JoinRules
+from detection.incidents import join
 from detection.rules import Thresholds
 from detection.terrain import DemTerrain, Geoid
 from detection.trips import TripThresholds

@@ -10,7 +10,7 @@ import pytest
 import shapely
 
 from detection.baseline import BaselineRules, GroundSeen, StandingThing, find_standing, ground_seen
-from detection.incidents import JoinRules
+from detection.incident_gate import JoinRules
 from outwatch.domain.errors import DecisionRefused, ObjectMissing
 from outwatch.domain.geometry import LocalFrame
 from outwatch.domain.incidents import Account

@@ -9,7 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from detection.incidents import JoinRules, join, same_place
+from detection.incident_gate import JoinRules, same_place
+from detection.incidents import join
 from outwatch.domain.geometry import LocalFrame
 from outwatch.domain.incidents import Account, Joined, Ruling
 from outwatch.domain.types import EventKind, GeoPoint

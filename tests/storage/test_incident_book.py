@@ -13,7 +13,8 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlalchemy import Engine, delete
 
-from detection.incidents import JoinRules, join
+from detection.incident_gate import JoinRules
+from detection.incidents import join
 from outwatch.domain.errors import DecisionRefused, ObjectMissing
 from outwatch.domain.incidents import Account
 from outwatch.domain.types import EventKind, GeoPoint
