@@ -223,10 +223,10 @@ class RuleSettings(_Group):
     """... over so long."""
     night_kinds: tuple[OutpostKind, ...] = (OutpostKind.SCHOOL, OutpostKind.GOVERNMENT_BUILDING)
     """Places that are closed at night; the others are manned."""
-    night_radius_m: float = Field(default=100.0, gt=0)
+    night_radius_m: float = Field(default=50.0, gt=0)
     """Activity at night counts this close to them, where the watch radius is not smaller still."""
-    night_min_duration: timedelta = timedelta(seconds=20)
-    """... for so long: who walks past at 1.3 m/s within 13 m of a corner takes less."""
+    night_min_duration: timedelta = timedelta(minutes=1)
+    """... for so long: who walks past at 1.3 m/s is within 50 m of a building for little longer at most."""
     night_sun_below_deg: float = Field(default=-6.0, ge=-18, le=0)
     """Elevation of the sun below which it is night: the end of civil twilight."""
 

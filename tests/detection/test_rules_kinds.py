@@ -400,8 +400,8 @@ def test_a_group_that_the_view_cuts_off_has_no_trend() -> None:
 
 
 def by_night(kind: OutpostKind, *, start: datetime = NIGHT, unsure_s: float = 2.0) -> list[Event]:
-    seconds = every(0.5, 40)
-    person = follow(standing(40, 40), seconds, label="person", track=1, start=start)
+    seconds = every(1.0, 70)
+    person = follow(standing(20, 20), seconds, label="person", track=1, start=start)
     return found(person, seconds, post=outpost(kind), start=start, clock_uncertainty_s=unsure_s)
 
 
@@ -418,12 +418,12 @@ def test_a_person_close_to_a_closed_school_at_night_is_an_event() -> None:
 
 def test_a_car_that_stands_at_the_school_all_night_is_no_activity() -> None:
     """One that drives up is; both are vehicles near the place."""
-    seconds, school = every(0.5, 40), outpost(OutpostKind.SCHOOL)
-    parked_car = follow(standing(40, 40), seconds, track=1, start=NIGHT)
+    seconds, school = every(0.5, 80), outpost(OutpostKind.SCHOOL)
+    parked_car = follow(standing(20, 20), seconds, track=1, start=NIGHT)
     others = parked(seconds, start=NIGHT)
     assert kinds(found([*others, *parked_car], seconds, post=school, start=NIGHT)) == ["vehicle_near_outpost"]
 
-    arriving = follow(lambda s: (40.0, 20 + 6 * max(0.0, 10 - s)), seconds, track=1, start=NIGHT)
+    arriving = follow(lambda s: (20.0, 20 + 6 * max(0.0, 10 - s)), seconds, track=1, start=NIGHT)
     assert "night_activity" in kinds(found([*others, *arriving], seconds, post=school, start=NIGHT))
 
 
