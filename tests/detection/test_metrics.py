@@ -7,6 +7,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from detection.evaluate import named_gsd_m
 from detection.metrics import IOU_THRESHOLDS, Sample, figures, match, recall_curve
 from outwatch.domain.types import Box
 
@@ -83,6 +84,13 @@ def test_the_recall_curve_falls_with_confidence() -> None:
     curve = recall_curve([sample] * 15, labels=["person", "car"])
     assert set(curve.by_label) == {"person"}
     assert (curve.at(0.3).overall["person"], curve.at(0.35).overall["person"]) == (1.0, 0.5)
+
+
+def test_the_name_of_an_image_tells_its_ground_sample_distance() -> None:
+    """HIT-UAV's names carry altitude and depression: 100 m straight above, 43.6 m over 640 pixels."""
+    assert named_gsd_m("0_100_90_0_00001.jpg", width_px=640) == pytest.approx(0.0681, abs=1e-4)
+    assert named_gsd_m("1_100_30_0_00001.jpg", width_px=640) == pytest.approx(0.1363, abs=1e-4)
+    assert named_gsd_m("frame_7.jpg", width_px=640) is None
 
 
 def test_recall_is_measured_for_each_ground_sample_distance() -> None:
