@@ -62,7 +62,8 @@ _ENCODER = {
     "crf": "26",
     "maxrate": str(_BITS_PER_S),
     "bufsize": str(_BITS_PER_S),
-    "threads": "1",  # several threads do not give the same bytes each time
+    # With a bounded rate, several threads do not give the same bytes each time.
+    "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0",
 }
 
 
@@ -192,6 +193,7 @@ class ExcerptWriter:
             raise PermanentError(
                 f"excerpt: this PyAV has no H.264 encoder ({error}): install the wheel of `av` from PyPI"
             ) from error
+        self._stream.codec_context.thread_count = 1
         self._stream.width, self._stream.height, self._stream.pix_fmt = width_px, height_px, "yuv420p"
 
     def _sheet(self, picture: Image, frame: Frame, *, at_s: float) -> Image:

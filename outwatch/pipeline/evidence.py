@@ -192,7 +192,7 @@ class _Scene:
         except TransientError:
             raise
         except Exception as error:  # noqa: BLE001 - counted, noted on the event and logged
-            log.warning("evidence_missing", event=self._event.id, piece=name, error=repr(error))
+            log.warning("evidence_missing", event_id=self._event.id, piece=name, error=repr(error))
             self._pieces.problems[name] = str(error) or type(error).__name__
         else:
             if data is not None:

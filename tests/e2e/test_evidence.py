@@ -233,7 +233,7 @@ def test_blurred_evidence_hides_bystanders_and_leaves_the_originals(
 
 
 def test_commands_say_so_by_their_exit_code(pipeline: wiring.Pipeline, event: Event, tmp_path: Path) -> None:
-    """verify leaves with 0, then with 1 and names the changed piece; evidence writes files; no id is an error."""
+    """verify leaves with 0, or 1 and the name of the changed piece; evidence writes files; no id gives 1."""
     environment = {
         "OUTWATCH_HOME": str(pipeline.settings.home),
         "OUTWATCH_OUTPOSTS": str(pipeline.settings.outposts),
