@@ -66,6 +66,12 @@ def standing_correction(pipeline: Pipeline, flight_id: str) -> FlightCorrection 
     return FlightCorrection(**revision.body["correction"])
 
 
+def revision_number(pipeline: Pipeline, clip: Clip) -> int:
+    """Return which revision of its flight's correction a clip follows, 0 where nobody ever corrected it."""
+    revision = pipeline.corrections.standing(clip.flight_id)
+    return 0 if revision is None else revision.number
+
+
 def flight_named(pipeline: Pipeline, name: str) -> tuple[str, list[Clip]]:
     """Return a flight's id and its clips in order of time, by its own id or that of one of its clips.
 

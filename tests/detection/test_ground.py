@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,10 +17,17 @@ import pytest
 import shapely
 
 from detection.ground import ErrorBudget, GroundLocator, LocatedBox
-from detection.terrain import DemTerrain, FlatTerrain
-from outwatch.domain.geometry import CHI2_2DOF_P90, LocalFrame
+from detection.poses import DEM_RELATIVE_SIGMA_M
+from detection.rays import pixels_of
+from detection.terrain import DemTerrain, FlatTerrain, Geoid
+from outwatch.domain.geometry import CHI2_2DOF_P90, LocalFrame, covariance_from_ellipse
 from outwatch.domain.ports import Terrain
-from outwatch.domain.types import Camera, GeoPoint, Modality, TelemetrySample
+from outwatch.domain.types import Camera, GeoPoint, Lens, Modality, TelemetrySample
+from outwatch.simulate import PoseNoise
+from outwatch.simulate.path import Reporter
+from outwatch.simulate.terrain import read_dem
+from outwatch.simulate.view import Pose
+from outwatch.simulate.view import View as SimulatedView
 
 FloatArray = npt.NDArray[np.float64]
 
@@ -413,3 +420,211 @@ def test_thirty_boxes_take_milliseconds() -> None:
             seconds.append(time.process_time() - start)
         assert all(box.fix.point is not None for box in located)
         assert min(seconds) < limit_s
+
+
+def dem_of(samples: str = "dem/baltoro_srtm_clip.tif") -> DemTerrain:
+    if "OUTWATCH_SAMPLES" not in os.environ:
+        pytest.skip("needs real elevation data: set OUTWATCH_SAMPLES to the samples' folder")
+    return DemTerrain(Path(os.environ["OUTWATCH_SAMPLES"]) / samples)
+
+
+def test_the_ground_behind_a_wall_is_no_part_of_the_footprint() -> None:
+    """A wall 20 m high hides 25 m behind it from 100 m up; beyond, ground is seen again."""
+    polygon, _ = GroundLocator(ridge(1020.0), BUDGET).footprint(
+        POSE, CAMERA, width_px=WIDTH, height_px=HEIGHT
+    )
+    assert polygon is not None
+    seen = LocalFrame.at(HOME).project(polygon)
+    # The line of sight over the wall's far edge, 50 m away and 80 m below, meets the ground at 62.5 m.
+    assert not seen.intersects(shapely.Point(0, 55))
+    assert seen.contains(shapely.Point(0, 75))
+    assert seen.contains(shapely.Point(0, 120))
+
+
+def test_what_is_hidden_on_real_mountains_is_what_a_line_of_sight_says() -> None:
+    """Well inside seen and hidden ground, places agree with a straight line to the camera."""
+    dem, random = dem_of(), np.random.default_rng(4)
+    locator = GroundLocator(dem, BUDGET)
+    agree, hidden = [], 0
+    for _ in range(24):
+        here = GeoPoint(random.uniform(35.65, 35.85), random.uniform(76.2, 76.6))
+        pose = replace(POSE, point=here, home=here, heading_deg=random.uniform(0, 360), pitch_deg=-22.0)
+        polygon, _ = locator.footprint(pose, CAMERA, width_px=WIDTH, height_px=HEIGHT)
+        assert polygon is not None
+        frame = LocalFrame.at(here)
+        seen = frame.project(polygon)
+        inner, hull = seen.buffer(-dem.spacing_m / 4), shapely.convex_hull(seen)
+        outer = seen.buffer(dem.spacing_m / 4)
+        up_m = float(dem.heights_m(here.lat_deg, here.lon_deg)) + 100.0
+        for spot in random.uniform(*np.reshape(hull.bounds, (2, 2)), (60, 2)):
+            point = shapely.Point(spot)
+            if inner.contains(point) == outer.contains(point) and is_in_frame(
+                spot, dem, frame, locator, pose
+            ):
+                in_sight = sight_line_clears(spot, dem, frame, up_m)
+                agree.append(inner.contains(point) == in_sight)
+                hidden += not in_sight
+    assert hidden >= 10
+    assert np.mean(agree) >= 0.97
+
+
+def is_in_frame(
+    spot: FloatArray, dem: DemTerrain, frame: LocalFrame, locator: GroundLocator, pose: TelemetrySample
+) -> bool:
+    """Tell whether a place would show inside the frame, steep enough, if nothing stood before it."""
+    view = locator.view(pose, CAMERA, width_px=WIDTH, height_px=HEIGHT)
+    ground_m = float(dem.heights_m(*frame.to_geo(*spot)))
+    place_m = np.array([*spot, ground_m])
+    pixel = pixels_of(view.parameters[None], place_m[None], width_px=WIDTH, height_px=HEIGHT)[0, 0]
+    flat = math.degrees(math.atan2(view.parameters[2] - ground_m, math.hypot(*spot)))
+    return bool((pixel > 15).all() and (pixel < [WIDTH - 15, HEIGHT - 15]).all() and flat > 16)
+
+
+def sight_line_clears(spot: FloatArray, dem: DemTerrain, frame: LocalFrame, up_m: float) -> bool:
+    """Tell whether a person's middle at a place is in straight sight of the camera."""
+    share = np.linspace(0.01, 0.99, 400)
+    ground_m = dem.heights_m(*frame.to_geo(spot[0] * share, spot[1] * share))
+    foot_m = float(dem.heights_m(*frame.to_geo(*spot))) + 1.0
+    return bool((ground_m <= up_m + (foot_m - up_m) * share).all())
+
+
+def test_a_camera_that_stands_still_is_asked_once() -> None:
+    """The same pose at a later moment gives the very same footprint; a turn of the gimbal another."""
+    locator = GroundLocator(None, BUDGET)
+    first, _ = locator.footprint(POSE, CAMERA, width_px=WIDTH, height_px=HEIGHT)
+    later, _ = locator.footprint(replace(POSE, offset_s=9.0), CAMERA, width_px=WIDTH, height_px=HEIGHT)
+    turned, _ = locator.footprint(replace(POSE, pitch_deg=-46.0), CAMERA, width_px=WIDTH, height_px=HEIGHT)
+
+    assert later is first
+    assert turned != first
+
+
+def behind_ridges(count: int) -> Iterator[tuple[TelemetrySample, FloatArray, GeoPoint]]:
+    """Yield reported poses, clicked pixels and true places that lie behind a ridge, on real mountains."""
+    random = np.random.default_rng(3)
+    path = Path(os.environ["OUTWATCH_SAMPLES"]) / "dem" / "baltoro_srtm_clip.tif"
+    found = 0
+    while found < count:
+        lat, lon = random.uniform(35.62, 35.88), random.uniform(76.15, 76.65)
+        site, ground = read_dem(path, lat_deg=lat, lon_deg=lon)
+        for _ in range(20):
+            tilt_deg = -float(random.uniform(20, 35))
+            true = Pose(0.0, 0.0, float(random.choice([60, 100, 150])), random.uniform(0, 360), tilt_deg)
+            pixel = random.uniform(20, [WIDTH - 20, HEIGHT - 20])
+            ray = SimulatedView(true, WIDTH, HEIGHT, CAMERA.hfov_deg).rays(pixel[None])
+            depth_m = ground.depths_m(true.position_m, ray)[0]
+            if not math.isfinite(depth_m):
+                continue
+            foot = true.position_m + ray[0] * depth_m
+            share = np.linspace(0.02, 0.98, 200)
+            slope = (ground.heights_m(foot[0] * share, foot[1] * share) - true.up_m) / share
+            below_m = (np.maximum.accumulate(slope) - slope) * share
+            if not (below_m > 5).any():
+                continue
+            found += 1
+            said = Reporter.of(PoseNoise(jitter=0.0), random).report(true)
+            yield (
+                TelemetrySample(
+                    offset_s=0.0,
+                    at=None,
+                    point=site.to_geo(said.east_m, said.north_m, said.up_m),
+                    height_agl_m=said.up_m,
+                    heading_deg=said.heading_deg,
+                    pitch_deg=said.pitch_deg,
+                    roll_deg=said.roll_deg,
+                    home=site.to_geo(0.0, 0.0, 0.0),
+                ),
+                pixel + random.normal(0, 2, 2),
+                site.to_geo(*(float(value) for value in foot)),
+            )
+
+
+def test_what_stands_behind_a_ridge_is_not_claimed_in_front_of_it() -> None:
+    """At most the one ellipse in ten that is stated lies in front and leaves out a truth behind a ridge.
+
+    Every pose errs by the budget; the other rays get no point, or an ellipse that reaches behind.
+    """
+    dem = dem_of()
+    claimed, in_front_without = 0, 0
+    for pose, pixel, truth in behind_ridges(80):
+        (box,) = locate([[*pixel, *pixel]], pose=pose, terrain=dem)
+        if box.fix.point is None or box.fix.error_ellipse is None:
+            continue
+        claimed += 1
+        away = np.array(LocalFrame.at(box.fix.point).to_local(truth.lat_deg, truth.lon_deg))
+        covariance = covariance_from_ellipse(box.fix.error_ellipse)
+        camera = LocalFrame.at(pose.point or HOME)
+        reach_m = [
+            math.hypot(*camera.to_local(place.lat_deg, place.lon_deg)) for place in (box.fix.point, truth)
+        ]
+        outside = away @ np.linalg.inv(covariance) @ away > CHI2_2DOF_P90
+        in_front_without += bool(outside and reach_m[0] < reach_m[1])
+
+    assert claimed >= 60
+    assert in_front_without / claimed <= 0.1
+
+
+def test_errors_of_a_terrain_cancel_at_the_take_off_point() -> None:
+    """Right below, the height above take-off is that above the ground; some cells away it is not."""
+    terrain = Shape(lambda north_m: np.full_like(north_m, 1000.0))
+    sure = ErrorBudget(0.0, 0.0, 0.0, 0.0, 15.0, 0.0)
+    camera = replace(CAMERA, hfov_sigma_deg=0.0)
+    pose = replace(POSE, home=HOME)
+
+    (here,) = locate(pose=replace(pose, pitch_deg=-90.0), terrain=terrain, budget=sure, camera=camera)
+    (away,) = locate(pose=pose, terrain=terrain, budget=sure, camera=camera)
+
+    assert here.fix.error_radius_m is not None
+    assert away.fix.error_ellipse is not None
+    assert here.fix.error_radius_m < 1
+    # At 45 degrees a metre of height is a metre along the view; two pixels of box error add little.
+    assert away.fix.error_ellipse.semi_major_m == pytest.approx(
+        DEM_RELATIVE_SIGMA_M * math.sqrt(CHI2_2DOF_P90), rel=0.02
+    )
+
+
+def test_flat_ground_is_less_sure_farther_from_the_take_off_point() -> None:
+    """With a slope of 10 % the ground 100 m away is off by 10 m, at 45 degrees all of it along the view."""
+    sure = ErrorBudget(0.0, 0.0, 0.0, 0.0, 15.0, 0.0, flat_ground_slope=0.1)
+
+    (box,) = locate(budget=sure, camera=replace(CAMERA, hfov_sigma_deg=0.0), pose=replace(POSE, home=HOME))
+
+    assert box.fix.error_ellipse is not None
+    assert box.fix.error_ellipse.semi_major_m == pytest.approx(10 * math.sqrt(CHI2_2DOF_P90), rel=0.02)
+
+
+def test_a_height_above_the_ellipsoid_is_brought_to_the_sea_by_the_geoid() -> None:
+    """A pose with nothing else is placed as one with an altitude is; without a geoid it is not placed."""
+    geoid = Geoid()
+    undulation_m = float(geoid.undulation_m(POSE.point.lat_deg, POSE.point.lon_deg))  # type: ignore[union-attr]
+    above_sea = replace(POSE, height_agl_m=None)
+    above_ellipsoid = replace(
+        above_sea, point=GeoPoint(HOME.lat_deg, HOME.lon_deg), ellipsoid_height_m=1100.0 + undulation_m
+    )
+    view = {"at": AT, "camera": CAMERA, "width_px": WIDTH, "height_px": HEIGHT}
+    locator = GroundLocator(FlatTerrain(1000.0), BUDGET, geoid=geoid)
+
+    (by_sea,) = locator.locate(MIDDLE, pose=above_sea, **view)  # type: ignore[arg-type]
+    (by_ellipsoid,) = locator.locate(MIDDLE, pose=above_ellipsoid, **view)  # type: ignore[arg-type]
+    (nowhere,) = locate(pose=above_ellipsoid, terrain=FlatTerrain(1000.0))
+
+    assert undulation_m == pytest.approx(-45.3, abs=0.1)
+    assert by_ellipsoid.fix.point == by_sea.fix.point
+    assert "above the ellipsoid only" in str(nowhere.fix.reason_if_none)
+
+
+def test_a_calibrated_camera_sees_through_its_lens() -> None:
+    """A barrel lens shows at the frame's edge what a pinhole would show outside of it."""
+    barrel = replace(CAMERA, lens=Lens(k1=-0.2))
+    locator = GroundLocator(None, BUDGET, calibrations={CAMERA.name: barrel})
+    down = replace(POSE, pitch_deg=-90.0)
+
+    (pinhole,) = locate([[640, 256, 640, 256]], pose=down)
+    (lens,) = locator.locate(
+        [[640, 256, 640, 256]], at=AT, pose=down, camera=CAMERA, width_px=WIDTH, height_px=HEIGHT
+    )
+
+    assert pinhole.east_m is not None
+    assert lens.east_m is not None
+    x = lens.east_m / 100
+    assert x * (1 - 0.2 * x * x) == pytest.approx(pinhole.east_m / 100, abs=1e-5)

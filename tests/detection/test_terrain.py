@@ -12,7 +12,7 @@ import rasterio
 from pyproj import Transformer
 from rasterio import Affine
 
-from detection.terrain import DemTerrain, FlatTerrain
+from detection.terrain import DemTerrain, FlatTerrain, Geoid
 from outwatch.domain.errors import ConfigInvalid
 from outwatch.domain.ports import Terrain
 
@@ -141,3 +141,45 @@ def test_real_mountains_have_their_heights() -> None:
     assert heights.min() == pytest.approx(3200, abs=60)
     assert 8200 < heights.max() <= 8569
     assert dem.spacing_m == pytest.approx(75.4, abs=0.5)
+
+
+NGA_POINTS = [
+    (38.6281550, 269.7791550, -31.628),
+    (-14.6212170, 305.0211140, -2.969),
+    (46.8743190, 102.4487290, -43.575),
+    (-23.6174460, 133.8747120, 15.871),
+    (38.6254730, 359.9995000, 50.066),
+    (-0.4667440, 0.0023000, 17.329),
+]
+"""Latitude, longitude east and height of the geoid: the test points of NGA's own program, F477."""
+
+
+@pytest.mark.parametrize(("lat", "lon", "expected_m"), NGA_POINTS)
+def test_the_geoid_is_nga_s(lat: float, lon: float, expected_m: float) -> None:
+    """NGA's program interpolates more smoothly: ours is within 0.3 m of it."""
+    east = (lon + 180) % 360 - 180
+
+    assert float(Geoid().undulation_m(lat, east)) == pytest.approx(expected_m, abs=0.3)
+
+
+def test_heights_go_from_the_ellipsoid_to_the_sea_by_the_geoid_s_height() -> None:
+    """In Pakistan the geoid lies 17 to 55 m below the ellipsoid, so heights above the sea are larger."""
+    lat, lon = np.meshgrid(np.linspace(24, 37, 9), np.linspace(61, 77, 9))
+    geoid = Geoid()
+
+    above_sea = geoid.above_sea_m(1000.0, lat, lon)
+
+    assert above_sea == pytest.approx(1000 - geoid.undulation_m(lat, lon))
+    assert above_sea.min() == pytest.approx(1017, abs=1)
+    assert above_sea.max() == pytest.approx(1055, abs=1)
+
+
+def test_an_elevation_model_above_the_ellipsoid_gives_heights_above_the_sea(tmp_path: Path) -> None:
+    """Two files of one ground in two datums agree once the geoid is told."""
+    path, geoid = write_dem(tmp_path / "dem.tif"), Geoid()
+    sea, ellipsoid = DemTerrain(path), DemTerrain(path, above_ellipsoid=geoid)
+    lat, lon = geo(503_000, 3_697_000)
+
+    assert ellipsoid.heights_m(lat, lon) + geoid.undulation_m(lat, lon) == pytest.approx(
+        sea.heights_m(lat, lon)
+    )
