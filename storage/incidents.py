@@ -6,8 +6,8 @@ decisions of people. Not here: when events are one happening (``detection/incide
 Every change is one transaction, one at a time: it puts in the events of a clip or window, then joins again
 all that the change can reach. An incident's id follows from its earliest event; where that changes, or where
 events vanish when a step runs again, the old id stays as an alias (``merged_into``), so that no link breaks.
-A decision names events; where a later run gave them other ids it holds for the event of the same source, kind
-and outpost that overlaps most in time. It is never deleted: another row undoes it.
+A decision names events; where a later run gave them other ids it holds for the nearest event of the same
+source, kind and outpost that overlaps in time. It is never deleted: another row undoes it.
 """
 
 from __future__ import annotations
@@ -116,7 +116,8 @@ class IncidentBook:
             self._check(verdict, *sides)
             contrary: Verdict = "separate" if verdict == "join" else "join"
             pairs = {frozenset((a, b)) for a in one for b in other}
-            for number, ruling in self._rulings(connection, [*sides[0], *sides[1]]):
+            around = _between(connection, *_span([*sides[0], *sides[1]], margin=self._longest))
+            for number, ruling in self._rulings(connection, around):
                 if ruling.verdict == contrary and frozenset((ruling.one, ruling.other)) in pairs:
                     self._write(connection, "undo", who=who, why=why, undoes=number)
             number = self._write(connection, verdict, who=who, why=why)
@@ -191,7 +192,8 @@ class IncidentBook:
         if not one or not other or {item.event_id for item in one} & {item.event_id for item in other}:
             raise DecisionRefused(f"cannot {verdict}: expected two events or incidents that differ")
         everything = [*one, *other]
-        span = max(item.ended_at for item in everything) - min(item.started_at for item in everything)
+        first, last = _span(everything)
+        span = last - first
         if verdict == "join" and span > self._longest:
             raise DecisionRefused(
                 f"cannot join what lasts {span}: an incident is at most {self._longest} long "
@@ -210,13 +212,9 @@ class IncidentBook:
         """Join again whatever events that changed, came or went can reach, and write what is different."""
         if not changed:
             return
-        index, margin = tables.event_index, self._reach + self._longest
-        first = min(item.started_at for item in changed) - margin
-        last = max(item.ended_at for item in changed) + margin
+        first, last = _span(changed, margin=self._reach + self._longest)
         beyond = _EITHER_SIDE * self._longest + self._reach
-        around = read_accounts(
-            connection, index.c.ended_at >= first - beyond, index.c.started_at <= last + beyond
-        )
+        around = _between(connection, first - beyond, last + beyond)
         rulings = [ruling for _, ruling in self._rulings(connection, around)]
         known = {item.event_id: item for item in around}
         reached = [
@@ -287,10 +285,9 @@ class IncidentBook:
         if not around:
             return []
         anchors = tables.decided_events
-        first = min(item.started_at for item in around)
-        last = max(item.ended_at for item in around)
+        first, last = _span(around, margin=self._longest)
         decisions = [d for d in read_decisions(connection) if d.verdict != "undo" and d.undone_by is None]
-        near = anchors.c.started_at.between(first - self._longest, last + self._longest)
+        near = anchors.c.started_at.between(first, last)
         sides: dict[int, tuple[list[str], list[str]]] = {}
         for row in connection.execute(select(anchors).where(near).order_by(anchors.c.event_id)):
             event_id = same_event(anchor(row), around)
@@ -310,3 +307,14 @@ def _one_at_a_time(engine: Engine) -> Iterator[Connection]:
     with writing(engine) as connection:
         serialise(connection, "outwatch/incidents")
         yield connection
+
+
+def _span(accounts: Sequence[Account], *, margin: timedelta = timedelta(0)) -> tuple[datetime, datetime]:
+    """Return when the first of events began and the last ended, wider by a margin on either side."""
+    first, last = min(item.started_at for item in accounts), max(item.ended_at for item in accounts)
+    return first - margin, last + margin
+
+
+def _between(connection: Connection, first: datetime, last: datetime) -> list[Account]:
+    index = tables.event_index
+    return read_accounts(connection, index.c.ended_at >= first, index.c.started_at <= last)

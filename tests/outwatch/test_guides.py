@@ -43,7 +43,9 @@ def test_commands_and_their_options_exist(guide: Path) -> None:
     for text in [*spans, *"\n".join(blocks).splitlines()]:
         for name, rest in re.findall(r"(?:^|[ /])outwatch ([a-z]+(?:-[a-z]+)*)\b([^|;#]*)", text):
             assert name in commands, text
-            known = {option for parameter in commands[name].params for option in parameter.opts}
+            inner = getattr(commands[name], "commands", {}).values()
+            parameters = [item for command in (commands[name], *inner) for item in command.params]
+            known = {option for parameter in parameters for option in parameter.opts}
             assert set(re.findall(r"(?<!\S)--[a-z-]+", rest)) - known == set(), text
 
 
