@@ -65,9 +65,7 @@ def main(text: str, *, file: IO[bytes], out: IO[bytes]) -> None:
             return
         source = Source(file, limits=limits, photo=request.get("photo", False), beat=heartbeat(out))
         if mode == "probe":
-            report = probe(
-                source, full_mpx=request.get("full_mpx"), keyframe_fps=request.get("keyframe_fps")
-            )
+            report = probe(source, full_mpx=request.get("full_mpx"), keyframe_fps=request.get("keyframe_fps"))
             _send_klv(source.tally, out=out)
         elif mode == "timeline":
             report = source.timeline()
@@ -111,7 +109,7 @@ class Source:
         """Return how many megapixels a decode of all frames gives; infinite where that is not known."""
         if self.table is None:
             return math.inf
-        return len(self.table.offsets_s) * self.stream.width * self.stream.height / 1e6
+        return self.table.count * self.stream.width * self.stream.height / 1e6
 
     def frames(self, wanted: Collection[int] | None = None, *, to_end: bool = True) -> Iterator[Decoded]:
         """Yield frames as ``decode`` does, counting anew."""
@@ -127,6 +125,12 @@ class Source:
             wanted=wanted,
             to_end=to_end,
         )
+
+    def holds(self, indices: Sequence[int] | None) -> bool:
+        """Return whether any of some frames, or of all, may be in the file."""
+        if indices is None:
+            return True
+        return any(self.table is None or index < self.table.count for index in indices[:1])
 
     def timeline(self) -> dict[str, object]:
         """Return the frames' times and the keyframes' indices, or why they cannot be told."""
@@ -200,7 +204,7 @@ def _by_packets(
         "frames_read": len(offsets_s),
         "lost": tally.lost + len(wanted) - tally.frames_read,
         "discarded": table.hidden,
-        "gaps": holes(offsets_s, interval_s=1 / frame_rate_hz),
+        "gaps": holes(offsets_s.tolist(), interval_s=1 / frame_rate_hz),
         "duration_read_s": round(float(offsets_s[-1]) + 1 / frame_rate_hz, 6),
     }
 
@@ -237,7 +241,8 @@ def send_frames(
         if last is not None and decoded.index >= last:
             break
     summary = _summary(source.container, source.stream, source.tally)
-    return summary if indices is None or last is None or last >= 0 else {**summary, "frames_read": None}
+    # That nothing was decoded means damage only where something was to be.
+    return summary if source.holds(indices) else {**summary, "frames_read": None}
 
 
 def _size(stream: av.VideoStream, longest_px: int | None) -> tuple[int, int]:
@@ -245,7 +250,8 @@ def _size(stream: av.VideoStream, longest_px: int | None) -> tuple[int, int]:
     longest = max(stream.width, stream.height)
     if longest_px is None or longest <= longest_px:
         return stream.width, stream.height
-    return tuple(max(1, round(side * longest_px / longest)) for side in (stream.width, stream.height))
+    scale = longest_px / longest
+    return max(1, round(stream.width * scale)), max(1, round(stream.height * scale))
 
 
 def _send_klv(tally: Tally, *, out: IO[bytes]) -> None:

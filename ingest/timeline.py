@@ -64,6 +64,11 @@ class PacketTable:
         self.hidden = len(packets) - len(self._shown_pts)
 
     @property
+    def count(self) -> int:
+        """Return how many frames are shown."""
+        return len(self._shown_pts)
+
+    @property
     def first_pts(self) -> int:
         """Return the timestamp of the first frame that is shown."""
         return int(self._shown_pts[0])

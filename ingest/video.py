@@ -157,7 +157,7 @@ def read_frames(
         "mode": "frames",
         "photo": is_photo(path),
         "sample_fps": sample_fps,
-        "indices": None if indices is None else sorted(indices),
+        "indices": None if indices is None else sorted(index for index in indices if index >= 0),
         "longest_px": longest_px,
     }
     for kind, payload in converse(path, task=task, limits=limits):

@@ -18,7 +18,7 @@ from outwatch.domain.errors import ObjectMissing
 from outwatch.domain.types import Clip, Coverage, Outcome
 from outwatch.pipeline import parts
 from outwatch.pipeline.parts import tables_of
-from outwatch.pipeline.passes import Footage, Found, Progress, look_through
+from outwatch.pipeline.passes import Footage, Found, Progress, look_through, places_of
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.pipeline.work import Done, Job, perform
 from storage import keys, schemas
@@ -77,6 +77,8 @@ def _write(pipeline: Pipeline, clip: Clip, seen: Found, job: Job) -> Done:
         "recall": json.dumps(asdict(detector.recall), sort_keys=True),
         "clip_id": clip.id,
     }
+    if seen.places is not None:
+        metadata["places"] = seen.places
     job.confirm(clip)
     outputs = tuple(
         pipeline.lake.write(name, table, dt=keys.dt_of(clip.started_at), name=clip.id, metadata=metadata)
@@ -85,6 +87,19 @@ def _write(pipeline: Pipeline, clip: Clip, seen: Found, job: Job) -> Done:
     notes = (*_unlocated(found.looks, clip), *_too_small(found), *seen.notes)
     outcome = Outcome("detect_clips", clip.id, outputs, found.counts, notes=notes)
     return Done(outcome, (("publish_events", clip.id),))
+
+
+def looked_elsewhere(pipeline: Pipeline, clip_id: str) -> bool:
+    """Return whether a detected clip was looked at closely around other places than those watched now."""
+    clip = pipeline.ledger.clip(clip_id)
+    if clip is None:
+        return False
+    try:
+        table = pipeline.lake.read("coverage", dt=keys.dt_of(clip.started_at), name=clip.id)
+    except ObjectMissing:  # it is being looked at anew already
+        return False
+    places = table.schema.metadata.get(b"outwatch.places")
+    return places is not None and places.decode() != places_of(pipeline)
 
 
 def clip_notes(pipeline: Pipeline, clip: Clip) -> tuple[str, ...]:

@@ -20,7 +20,7 @@ from detection.passes import Span
 from outwatch.domain.errors import ObjectMissing
 from outwatch.domain.types import Clip
 from outwatch.pipeline.corrections import revision_number
-from outwatch.pipeline.passes import Footage, Found
+from outwatch.pipeline.passes import Footage, Found, places_of
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys, schemas
 from storage.keys import Part
@@ -74,7 +74,12 @@ def write(pipeline: Pipeline, clip: Clip, part: Part, seen: Found) -> tuple[str,
         "inputs": _inputs(pipeline, clip),
         "clip_id": clip.id,
         "seen": json.dumps(
-            {"corrupt_looks": found.corrupt_looks, "too_small": found.too_small, "notes": seen.notes}
+            {
+                "corrupt_looks": found.corrupt_looks,
+                "too_small": found.too_small,
+                "notes": seen.notes,
+                "places": seen.places,
+            }
         ),
     }
     tables = tables_of(found)
@@ -88,7 +93,7 @@ def read_all(pipeline: Pipeline, clip: Clip, parts: tuple[Part, ...]) -> Found:
     """Return what was found in a clip's parts, as of one clip."""
     found = [_read(pipeline, clip, part) for part in parts]
     notes = dict.fromkeys(note for one in found for note in one.notes)
-    return Found(joined([one.found for one in found]), tuple(notes))
+    return Found(joined([one.found for one in found]), tuple(notes), found[0].places)
 
 
 def remove(pipeline: Pipeline, clip: Clip) -> None:
@@ -108,7 +113,7 @@ def _read(pipeline: Pipeline, clip: Clip, part: Part) -> Found:
         corrupt_looks=facts["corrupt_looks"],
         too_small=facts["too_small"],
     )
-    return Found(found, tuple(facts["notes"]))
+    return Found(found, tuple(facts["notes"]), facts["places"])
 
 
 def _stands(pipeline: Pipeline, clip: Clip, part: Part) -> bool:
@@ -142,7 +147,7 @@ def _inputs(pipeline: Pipeline, clip: Clip) -> str:
         "correction": revision_number(pipeline, clip),
         "detection": settings.detection.model_dump(mode="json"),
         "ground": settings.ground.model_dump(mode="json"),
-        "outposts": [(place.id, place.geometry.wkt, place.watch_radius_m) for place in pipeline.outposts],
+        "places": places_of(pipeline),
         "software": SOFTWARE,
     }
     return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode() + telemetry).hexdigest()

@@ -7,6 +7,8 @@ are episodes (``detection/passes.py``), claiming work and writing what came of i
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, fields, replace
 from pathlib import Path
@@ -47,6 +49,8 @@ class Found:
 
     found: ClipDetections
     notes: tuple[str, ...] = ()
+    places: str | None = None
+    """Hash of the watched places around which it was looked for closely; None where it was everywhere."""
 
 
 def look_through(
@@ -59,9 +63,15 @@ def look_through(
         return Found(eye.one_pass(progress))
     reason = why_one_pass(footage, max_keyframe_gap_s=settings.max_keyframe_gap_s)
     if reason is None:
-        return Found(eye.two_passes(progress))
+        return Found(eye.two_passes(progress), places=places_of(pipeline))
     notes = () if is_photo(footage.source) else (f"looked at in one pass: {reason}",)
     return Found(eye.one_pass(progress), notes)
+
+
+def places_of(pipeline: Pipeline) -> str:
+    """Return a hash of the places that are watched now."""
+    places = sorted((place.id, place.geometry.wkt, place.watch_radius_m) for place in pipeline.outposts)
+    return hashlib.sha256(json.dumps(places).encode()).hexdigest()
 
 
 def why_one_pass(footage: Footage, *, max_keyframe_gap_s: float) -> str | None:

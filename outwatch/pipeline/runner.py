@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 
 from outwatch.domain.types import Outcome
-from outwatch.pipeline import housekeeping, sensors, steps
+from outwatch.pipeline import detection, housekeeping, sensors, steps
 from outwatch.pipeline.sensor_events import publish_sensor_events
 from outwatch.pipeline.wiring import Pipeline
 from storage.tables import WorkState
@@ -99,14 +99,22 @@ def reopen_failed(pipeline: Pipeline) -> int:
 
 
 def reopen_events(pipeline: Pipeline) -> int:
-    """Have the rules asked again of every clip and window, after places, sensors or thresholds changed."""
+    """Have the rules asked again of every clip and window, after places, sensors or thresholds changed.
+
+    A clip that was looked at closely around other places only is looked at again first.
+    """
     asked = pipeline.ledger.work(step="publish_events", state=WorkState.DONE)
     windows = pipeline.ledger.work(step="write_readings", state=WorkState.DONE)
-    return sum(pipeline.ledger.reopen(work.step, work.subject) for work in asked) + sum(
+    return sum(_reopen_from_places(pipeline, work.subject) for work in asked) + sum(
         pipeline.ledger.open_work("publish_sensor_events", work.subject)
         or pipeline.ledger.reopen("publish_sensor_events", work.subject)
         for work in windows
     )
+
+
+def _reopen_from_places(pipeline: Pipeline, clip_id: str) -> bool:
+    step = "detect_clips" if detection.looked_elsewhere(pipeline, clip_id) else "publish_events"
+    return pipeline.ledger.reopen(step, clip_id)
 
 
 def _run(pipeline: Pipeline, step: str, subject: str, watch: Watcher | None) -> Outcome:

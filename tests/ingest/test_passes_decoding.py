@@ -87,6 +87,14 @@ def test_frames_are_picked_by_time_as_a_whole_pass_picks_them(clip: Clip, limits
     assert read_timeline(path, limits=limits).sampled(3.0).tolist() == sampled
 
 
+def test_frames_beyond_the_end_are_not_there(clip: Clip, limits: Limits) -> None:
+    """To ask for none, or for frames that a clip does not have, is no damage."""
+    path = clip(frames=4)
+    for indices in ([], [-1], [99], [3, 99]):
+        found = [frame.index for frame in read_frames(path, indices=indices, limits=limits)]
+        assert found == [index for index in indices if 0 <= index < 4]
+
+
 def test_large_frames_are_shrunk_before_they_are_sent(clip: Clip, limits: Limits) -> None:
     """An image's longest side is as asked, its shape is kept, and none is enlarged."""
     path = clip(frames=2)

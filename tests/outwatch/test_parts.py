@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
+from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
 
@@ -128,6 +130,25 @@ def test_parts_of_another_setting_do_not_count(
         (left,) = steps.open_subjects(pipeline, "detect_parts")
         assert steps.detect_parts(pipeline, left).counts == {"skipped": 1}
         assert steps.detect_clips(pipeline, clip.id).counts == {"parts": 2}
+
+
+def test_new_places_have_a_clip_looked_at_again(
+    tmp_path: Path, gathering_flight: SimulatedFlight, keyframed: Path
+) -> None:
+    """In two passes a clip is looked at closely around the places that are watched: others need another."""
+    for pipeline in opened(tmp_path / "a", gathering_flight):
+        clip = registered(pipeline, keyframed)
+        assert runner.run_open_work(pipeline).failures == []
+        assert runner.reopen_events(pipeline) == 1
+        assert steps.open_subjects(pipeline, "detect_clips") == []
+        assert runner.run_open_work(pipeline).failures == []
+    moved = json.loads(gathering_flight.outposts.read_text())
+    moved["features"][0]["properties"]["watch_radius_m"] += 50
+    places = tmp_path / "moved.geojson"
+    places.write_text(json.dumps(moved))
+    for pipeline in opened(tmp_path / "a", replace(gathering_flight, outposts=places)):
+        assert runner.reopen_events(pipeline) == 1
+        assert steps.open_subjects(pipeline, "detect_clips") == [clip.id]
 
 
 def interrupted(*_: object, **__: object) -> None:
