@@ -128,7 +128,7 @@ def main() -> None:
     """Render flights with seeds from 0 on into a folder."""
     parser = argparse.ArgumentParser(description="Render short random daylight flights with their truth.")
     parser.add_argument("--out", type=Path, required=True)
-    parser.add_argument("--count", type=int, default=12)
+    parser.add_argument("--count", type=int, default=11)
     arguments = parser.parse_args()
     for seed in range(arguments.count):
         print(simulate(daylight_flight(seed), arguments.out / f"{seed:03d}").video)

@@ -352,6 +352,10 @@ def test_rules_of_the_truth_are_those_of_the_pipeline() -> None:
     [
         ("demo_gathering", [("gathering_near_outpost", "shahbaz-post", 14)]),
         ("demo_vehicles", [("vehicle_near_outpost", "spin-school", 3)]),
+        (
+            "drill_daylight",
+            [("gathering_near_outpost", "drill-school", 12), ("vehicle_near_outpost", "drill-school", 1)],
+        ),
         ("drill_quiet", []),
         ("ridge", [("gathering_near_outpost", "ghat-post", 12)]),
     ],
