@@ -1,4 +1,4 @@
-"""A flight's heading and height from known points, against the simulator's camera, which is computed apart."""
+"""A flight's heading and height from known points, against the simulator's camera, computed apart."""
 
 from __future__ import annotations
 
