@@ -445,7 +445,7 @@ def test_killed_sender_frees_the_delivery_at_once(
 
 
 def same_incident(book: AlertBook, item: Alert, *others: str) -> tuple[Alert, bool]:
-    """Enter an alert whose event is of one incident with others; return what stands, and whether it is new."""
+    """Enter an alert whose event is of one incident with others; return what stands, and if it is new."""
     return book.raise_or_join(
         item, cool_down=COOL_DOWN, longest=LONGEST, channels=("log",), also_events=others
     )
