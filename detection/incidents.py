@@ -22,7 +22,7 @@ from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 
 import numpy as np
-from scipy.optimize import linear_sum_assignment  # type: ignore[import-untyped]
+from scipy.optimize import linear_sum_assignment
 
 from detection.incident_gate import EITHER, RULE_VERSION, JoinRules, Link, family, find_links
 from outwatch.domain.incidents import Account, Joined, Membership, Ruling

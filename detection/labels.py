@@ -1,6 +1,6 @@
 """The words for what a detector sees, and how other models' words map to them.
 
-Belongs here: the label vocabulary. Not here: what a label means to a rule (``detection/rules.py``).
+Belongs here: the label vocabulary. Not here: what a label means to a rule (``detection/rules``).
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """The still that goes with an event: one picture a tired person understands at a glance.
 
-Belongs here: drawing. Not here: what is an event (``detection/rules.py``) and where the picture is
+Belongs here: drawing. Not here: what is an event (``detection/rules``) and where the picture is
 kept (``storage``). Words and figures stand beside the picture, never on it; nobody is identified.
 """
 

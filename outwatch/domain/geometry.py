@@ -1,7 +1,7 @@
 """Places and distances on the ground: local frames, bearings, error ellipses and odds of being near.
 
 Belongs here: pure geometry on WGS 84 with no knowledge of cameras, terrain or rules. Not here:
-pixel to ground (``detection/ground.py``) and what counts as near (``detection/rules.py``).
+pixel to ground (``detection/ground.py``) and what counts as near (``detection/rules``).
 """
 
 from __future__ import annotations
