@@ -53,6 +53,8 @@ def find_clips(folder: Path) -> list[TrueClip]:
     Raises:
         ConfigInvalid: there is none, or a truth cannot be read or names a clip that is not there.
     """
+    if not folder.is_dir():
+        raise ConfigInvalid(f"{folder} is no folder: name one of clips with <clip>{_TRUTH} beside them")
     clips = []
     for path in sorted(folder.glob(f"*{_TRUTH}")):
         truth = _read(path)
