@@ -60,14 +60,20 @@ def in_context(event: Event, *, outpost: Outpost, context: Context) -> Event:
     )
 
 
-def is_known(vehicle: Detection, *, outpost: Outpost, context: Context) -> bool:
-    """Return whether a vehicle stands where only the outpost's own do, or where the baseline has one."""
+def known_by(vehicle: Detection, *, outpost: Outpost, context: Context) -> int | None:
+    """Return the number of the place where the outpost's own park, or the baseline has one; None elsewhere.
+
+    What stands at one place is counted apart from what stands at another: each has its own number.
+    """
     point = place_of(vehicle.fix)
-    parks = any(
-        own.area is not None and _holds(own, VEHICLE, outpost=outpost) and _within(point, own.area)
-        for own in context.expected.own
-    )
-    return parks or any(_is_at(place, VEHICLE, point) for place in context.baseline)
+    places = [
+        *(
+            own.area is not None and _holds(own, VEHICLE, outpost=outpost) and _within(point, own.area)
+            for own in context.expected.own
+        ),
+        *(_is_at(place, VEHICLE, point) for place in context.baseline),
+    ]
+    return places.index(True) if True in places else None
 
 
 def _lowering(activity: Activity, event: Event) -> tuple[int, str]:

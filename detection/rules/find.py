@@ -5,7 +5,7 @@ Belongs here: the order in which rules are asked. Not here: the rules themselves
 
 from __future__ import annotations
 
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from functools import partial
@@ -13,7 +13,7 @@ from functools import partial
 from detection.labels import VEHICLE_LABELS
 from detection.rules.approach import approach
 from detection.rules.claims import Counting, MakeId, event_of, mean_confidence, with_ids
-from detection.rules.context import Context, in_context, is_known
+from detection.rules.context import Context, in_context, known_by
 from detection.rules.convoy import convoy
 from detection.rules.gathering import find_groups, gathering_happenings, gathering_near_outpost
 from detection.rules.loitering import loitering
@@ -100,9 +100,10 @@ def find_events(
 
 def _claims(scene: Scene, *, recall: Recall, context: Context) -> Iterator[Claim]:
     """Yield what every rule says of one outpost."""
-    known = [is_known(vehicle, outpost=scene.watch.outpost, context=context) for vehicle in scene.vehicles]
-    for wanted in (False, True):  # a stranger among an outpost's own vehicles is an event of his own
-        vehicles = [v for v, is_one in zip(scene.vehicles, known, strict=True) if is_one == wanted]
+    by_place: defaultdict[int | None, list[Detection]] = defaultdict(list)
+    for vehicle in scene.vehicles:
+        by_place[known_by(vehicle, outpost=scene.watch.outpost, context=context)].append(vehicle)
+    for vehicles in by_place.values():  # a stranger among an outpost's own vehicles is an event of his own
         yield from vehicle_near_outpost(scene, vehicles)
     happenings = gathering_happenings(scene)
     gatherings = gathering_near_outpost(happenings)

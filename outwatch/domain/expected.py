@@ -162,9 +162,11 @@ class _Entry:
 
     def words(self, key: str, *, among: Collection[str] | None, default: Sequence[str] | None) -> list[str]:
         """Return a list of words, each ``among`` those there are; ``default`` None means it must be given."""
-        value = self.values.get(key, default)
+        if default is not None and key not in self.values:
+            return list(default)
+        value = self.values.get(key)
         expected = f"a list of {'ids' if among is None else ', '.join(sorted(among))}"
-        if not isinstance(value, list | tuple) or (default is None and not value):
+        if not isinstance(value, list | tuple) or not value:  # an emptied list must not come to mean all
             self.fault(key, expected=expected, found=value)
             return []
         wrong = [word for word in value if not is_text(word) or (among is not None and word not in among)]

@@ -100,7 +100,7 @@ def load_expected(path: Path | None, *, zone: ZoneInfo, outposts: Collection[str
     if path is None:
         return Expected(zone)
     try:
-        text = path.expanduser().read_text(encoding="utf-8")
+        text = path.expanduser().read_text(encoding="utf-8-sig")  # some editors put a mark before it
         data = json.loads(text) if _form(path) == "JSON" else tomllib.loads(text)
     except (OSError, ValueError) as error:
         raise ConfigInvalid(f"expected file {path} cannot be read as {_form(path)}: {error}") from error

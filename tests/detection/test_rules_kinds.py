@@ -585,6 +585,21 @@ def test_the_baseline_suppresses_with_its_reason() -> None:
     assert [e.suppressed_by for e in found(wreck, seconds, baseline=[other])] == [None]
 
 
+def test_vehicles_of_two_baseline_places_are_two_suppressed_events() -> None:
+    """Each place has one: together they are not too many for either."""
+    seconds = every(1.0, 30)
+    places = []
+    for north_m in (50.0, -40.0):
+        lat, lon = FRAME.to_geo(40.0, north_m)
+        point = GeoPoint(float(lat), float(lon))
+        reason = f"at {north_m:.0f}"
+        places.append(BaselinePlace(point, 10.0, EventKind.VEHICLE_NEAR_OUTPOST, reason, at_most=1))
+    parked = [*follow(standing(40, 50), seconds, track=1), *follow(standing(40, -40), seconds, track=2)]
+    events = found(parked, seconds, baseline=places)
+    assert {e.suppressed_by for e in events} == {"baseline: at 50", "baseline: at -40"}
+    assert [event.count for event in events] == [1, 1]
+
+
 def test_thresholds_are_those_of_the_settings() -> None:
     """Every rule setting has its threshold of the same name."""
     assert set(RuleSettings.model_fields) == {field.name for field in fields(Thresholds)}

@@ -65,6 +65,7 @@ def test_json_says_the_same() -> None:
         ({"kinds": []}, "kinds: expected a list"),
         ({"kinds": ["sensor_trip"]}, "found 'sensor_trip'"),
         ({"outposts": ["pots"]}, "outposts: expected a list of post, found 'pots'"),
+        ({"outposts": []}, r"outposts: expected a list of post, found \[\]"),
         ({"days": ["freitag"]}, "days: expected a list of fri, mon"),
         ({"from": "25:00"}, "from: expected a local time .*found '25:00'"),
         ({"to": 9}, "to: expected a local time"),

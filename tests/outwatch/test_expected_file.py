@@ -38,6 +38,14 @@ def test_the_example_of_the_guide_is_taken(tmp_path: Path) -> None:
     assert [entry.name for entry in expected.own] == ["motor pool", "supply convoy"]
 
 
+@pytest.mark.parametrize(("name", "text"), [("e.toml", "activity = []"), ("e.json", '{"activity": []}')])
+def test_a_file_saved_with_a_byte_order_mark_is_read(tmp_path: Path, name: str, text: str) -> None:
+    """Notepad writes one."""
+    path = tmp_path / name
+    path.write_text(text, encoding="utf-8-sig")
+    assert loaded(path).activities == ()
+
+
 @pytest.mark.parametrize(
     ("name", "text", "message"),
     [
