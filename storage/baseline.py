@@ -25,6 +25,8 @@ _FROM: Mapping[PlaceState, frozenset[PlaceState]] = {
     PlaceState.REMOVED: frozenset({PlaceState.CONFIRMED}),
 }
 """What each decision may follow."""
+_AS_CONFIRMED = frozenset({"lat_deg", "lon_deg", "radius_m", "count"})
+"""What a person saw when confirming a place."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -98,15 +100,20 @@ class BaselineBook:
             return [SeenGround(row.clip_id, row.flight_id, row.started_at, row.ground_wkb) for row in rows]
 
     def put(self, places: Sequence[Place]) -> None:
-        """Record what is known of places now; what a person said of one stays."""
+        """Record what is known of places now; what a person said of one stays.
+
+        A confirmed place stays as it was confirmed: more that stands there, or beside it, nobody confirmed.
+        """
         with writing(self._engine) as connection:
             serialise(connection, "outwatch/baseline")
             stood = {place.id: place for place in _places(connection)}
             for place in places:
-                known = stood.get(place.id)
+                row, known = _row(place), stood.get(place.id)
+                if known is not None and known.state is PlaceState.CONFIRMED:
+                    row |= {name: value for name, value in _row(known).items() if name in _AS_CONFIRMED}
                 said = known is not None and known.state not in (PlaceState.CANDIDATE, PlaceState.WITHDRAWN)
                 state = known.state if known is not None and said else place.state
-                upsert(connection, tables.baseline_places, {**_row(place), "state": state})
+                upsert(connection, tables.baseline_places, {**row, "state": state})
 
     def places(self) -> list[Place]:
         """Return every place that was ever a candidate, in order of when something first stood there."""

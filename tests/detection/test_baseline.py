@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -177,6 +178,16 @@ def test_what_a_person_said_outlives_the_next_flight(book: BaselineBook) -> None
         (PlaceState.CONFIRMED, "afridi", "the post's own pick-up"),
         (PlaceState.REMOVED, "khan", "sold"),
     ]
+
+
+def test_confirmed_place_stays_as_it_was_confirmed(book: BaselineBook) -> None:
+    """A second vehicle that parks there on later flights was confirmed by nobody."""
+    book.put([place()])
+    book.decide(place().id, PlaceState.CONFIRMED, who="afridi", why="the post's own pick-up")
+    later = replace(place(), count=2, radius_m=25.0, flights=("flight-0", "flight-1", "flight-2"))
+    book.put([later])
+    expected = replace(place(PlaceState.CONFIRMED), flights=later.flights)
+    assert book.places() == [expected]
 
 
 def test_decision_that_makes_no_sense_is_refused(book: BaselineBook) -> None:
