@@ -125,7 +125,7 @@ def _event_plots(report: Mapping[str, Any]) -> list[str]:
         }
         plots.append(plot_groups(f"Events by {name}", series, y_label="share", y_range=_SHARES))
     if points := report["count"]["points"]:
-        most = max(max(row) for row in points) * 1.05
+        most = _round_up(max(max(row) for row in points))
         plots.append(
             plot_lines(
                 "Counts: found, with intervals, over true",
