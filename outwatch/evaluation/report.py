@@ -5,6 +5,7 @@ Belongs here: which figures are shown how. Not here: plots themselves (``svg.py`
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Mapping, Sequence
 from html import escape
 from typing import Any
@@ -131,7 +132,7 @@ def _event_plots(report: Mapping[str, Any]) -> list[str]:
                 "Counts: found, with intervals, over true",
                 [
                     Line("found", [(true, usual) for true, _, usual, _ in points], joined=False),
-                    _diagonal(most),
+                    _diagonal(most, "as true"),
                 ],
                 x_label="true count",
                 y_label="count",
@@ -169,7 +170,7 @@ def _location_part(locations: Mapping[str, Any]) -> str:
             words: {value: Mark(row[figure]) for value, row in groups.items()}
             for words, figure in (("p50", "p50_m"), ("p95", "p95_m"))
         }
-        top = max((row["p95_m"] or 0.0 for row in groups.values()), default=1.0) * 1.1 or 1.0
+        top = _round_up(max((row["p95_m"] or 0.0 for row in groups.values()), default=0.0))
         plots.append(plot_groups(f"Location error by {name}", errors, y_label="metres", y_range=(0, top)))
     return _tiles(tiles) + _plots(plots)
 
@@ -187,8 +188,13 @@ def _reliability(title: str, figures: Mapping[str, Any]) -> str:
     )
 
 
-def _diagonal(to: float) -> Line:
-    return Line("as stated", [(0.0, 0.0), (to, to)], dashed=True)
+def _diagonal(to: float, name: str = "as stated") -> Line:
+    return Line(name, [(0.0, 0.0), (to, to)], dashed=True)
+
+
+def _round_up(value: float) -> float:
+    """Return where an axis ends that is told in fifths: the next multiple of five."""
+    return 5.0 * math.floor(value / 5 + 1)
 
 
 def _by_label(groups: Mapping[str, Any], figure: str) -> dict[str, dict[str, Mark]]:
