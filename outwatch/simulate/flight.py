@@ -91,7 +91,7 @@ def simulate(
     times_s = np.arange(scenario.frame_count) / scenario.fps
     poses = [path.at(float(time_s)) for time_s in times_s]
     _check_ground(scenario, surface=surface, poses=poses, actors=actors)
-    renderer = _renderer(scenario, surface=surface, poses=poses, actors=actors)
+    renderer = renderer_of(scenario, surface=surface, poses=poses, actors=actors)
     out_dir.mkdir(parents=True, exist_ok=True)
     video, truth = (out_dir / f"{scenario.name}{suffix}" for suffix in (".mp4", ".truth.json"))
     every = max(1, round(TRUTH_INTERVAL_S * scenario.fps))
@@ -230,7 +230,8 @@ def _haunts(scenario: Scenario, actors: list[Actor]) -> Floats:
     return np.array([[stance.east_m, stance.north_m] for stance in stances]).reshape(-1, 2)
 
 
-def _renderer(scenario: Scenario, *, surface: Surface, poses: list[Pose], actors: list[Actor]) -> Renderer:
+def renderer_of(scenario: Scenario, *, surface: Surface, poses: list[Pose], actors: list[Actor]) -> Renderer:
+    """Return what draws a scenario as seen from any of some poses."""
     bounds = _footprint_m(scenario, surface, poses[:: scenario.fps])
     return Renderer(
         surface=surface,
