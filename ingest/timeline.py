@@ -59,6 +59,8 @@ class PacketTable:
             raise ValueError("frames that are shown before the first keyframe")
         self._shown = shown
         self._keys: Integers = np.flatnonzero([packet.is_keyframe for packet in packets])
+        if (np.diff(self._pts[self._keys]) <= 0).any():
+            raise ValueError("time runs backwards: the file may be joined from several")
         self.time_base = time_base
         self.corrupt = sum(packet.is_corrupt for packet in packets)
         self.hidden = len(packets) - len(self._shown_pts)

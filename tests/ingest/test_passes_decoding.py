@@ -165,6 +165,7 @@ def test_photo_has_no_timeline(tmp_path: Path, limits: Limits) -> None:
         ([Packet(0, True), Packet(None, False)], "without a timestamp"),
         ([Packet(0, True), Packet(0, False)], "with one timestamp"),
         ([Packet(2, True), Packet(1, False)], "before the first keyframe"),
+        ([Packet(0, True), Packet(20, True), Packet(11, True), Packet(31, False)], "time runs backwards"),
         ([], "do not begin with a keyframe"),
     ],
 )
