@@ -30,7 +30,6 @@ from storage import keys
 MANIFEST_NAME = "manifest.json"
 SOURCE_STEM = "source"
 """Stem of the weights a model was made of: kept for training on, never fetched to run it."""
-MAX_FILES = 20
 _TRIES = 20
 """Promotions that may come in between before one gives up."""
 
@@ -101,7 +100,10 @@ class ModelRegistry:
             self._store.upload(keys.model(model_id, name), folder / name)
         model = StoredModel(model_id, modality, self._now(), by, files)
         fields = asdict(model) | {"added_at": model.added_at.isoformat()}
-        self._store.put(keys.model(model_id, MANIFEST_NAME), _json(fields), if_absent=True)
+        try:
+            self._store.put(keys.model(model_id, MANIFEST_NAME), _json(fields), if_absent=True)
+        except ObjectExists:  # somebody else added it meanwhile: theirs stands, or ours is refused
+            return self.add(folder, model_id=model_id, modality=modality, by=by)
         _log.info("model_added", model_id=model_id, modality=modality, by=by)
         return model
 
@@ -213,10 +215,17 @@ class ModelRegistry:
                 modality=Modality(fields["modality"]),
                 added_at=datetime.fromisoformat(fields["added_at"]),
                 added_by=str(fields["added_by"]),
-                files={str(name): str(sha256) for name, sha256 in list(fields["files"].items())[:MAX_FILES]},
+                files={_file_name(name): str(sha256) for name, sha256 in fields["files"].items()},
             )
         except (KeyError, ValueError, TypeError, AttributeError) as error:
             raise ModelUnavailable(f"{key} is no model's manifest ({error!r}): remove the model") from error
+
+
+def _file_name(name: str) -> str:
+    """Return a name that is no path: manifests may have been written by others."""
+    if PurePosixPath(name).name != name:
+        raise ValueError(f"{name!r} is no file name")
+    return name
 
 
 def _differing(folder: Path, wanted: Mapping[str, str]) -> list[str]:

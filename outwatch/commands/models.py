@@ -32,7 +32,7 @@ def list_models(as_json: AsJson = False) -> None:
     from outwatch.pipeline import models
 
     with opened_pipeline() as pipeline:
-        listed = models.list_models(pipeline)
+        listed, named = models.list_models(pipeline), models.named_in_settings(pipeline)
     if as_json:
         print_json([_row(item) for item in listed])
         return
@@ -50,6 +50,8 @@ def list_models(as_json: AsJson = False) -> None:
             escape(item.card.licence or "not said"),
         )
     out.print(table)
+    for modality, path in named.items():
+        out.print(f"{modality}: settings name {path}, which looks instead", highlight=False, markup=False)
 
 
 @app.command()

@@ -49,17 +49,23 @@ class Listed:
 
 def list_models(pipeline: Pipeline) -> list[Listed]:
     """Return the shipped models, then those of the registry in order of id."""
-    used = {modality: pipeline.weights(modality) for modality in Modality}
-    listed = []
+    listed, looking = [], []
     for modality in Modality:
-        card, folder = ModelCard.read(shipped_weights(modality)), shipped_weights(modality)
-        listed.append(Listed(card.model_id, modality, True, used[modality] == folder, card))
+        card = ModelCard.read(shipped_weights(modality))
+        promoted = pipeline.models.promoted(modality)
+        if pipeline.settings.weights(modality) is None:
+            looking.append(promoted or card.model_id)
+        listed.append(Listed(card.model_id, modality, True, card.model_id in looking, card))
     for model in pipeline.models.models():
-        card = _card(pipeline, model.id)
-        looks = used[model.modality].name == model.id
-        at = model.added_at.isoformat()
+        card, at = _card(pipeline, model.id), model.added_at.isoformat()
+        looks = model.id in looking
         listed.append(Listed(model.id, model.modality, False, looks, card, at, model.added_by))
     return listed
+
+
+def named_in_settings(pipeline: Pipeline) -> dict[Modality, Path]:
+    """Return the weights that settings name, which win over shipped and promoted models."""
+    return {kind: path for kind in Modality if (path := pipeline.settings.weights(kind)) is not None}
 
 
 def add_model(
@@ -108,7 +114,8 @@ def promote_model(pipeline: Pipeline, model: str, *, modality: Modality) -> Prom
     """Let a model look at what cameras of a modality see; ``shipped`` is the one that comes with Outwatch.
 
     Raises:
-        ModelUnavailable: it is not in the registry, is for another modality, or settings name another.
+        ModelUnavailable: it is not in the registry, or is for another modality.
+        ConfigInvalid: settings name the weights.
     """
     if (own := pipeline.settings.weights(modality)) is not None:
         raise ConfigInvalid(
@@ -199,7 +206,8 @@ def _differences(
         return {}
     once = np.ones(len(both[0]), np.intp)
     values = np.array([one.reweighted(once, WORKING_CONFIDENCE) for one in matches])
-    drawn = np.array([[one.reweighted(time, WORKING_CONFIDENCE) for one in matches] for time in times])
+    again = [[one.reweighted(time, WORKING_CONFIDENCE) for one in matches] for time in times]
+    drawn = np.array(again).reshape(-1, 2, len(FIGURES))
     return {
         name: {
             "first": _rounded(values[0, column]),

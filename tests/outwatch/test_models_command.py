@@ -65,11 +65,11 @@ def tiny(tmp_path: Path) -> Path:
 
 @pytest.fixture
 def images(tmp_path: Path) -> Path:
-    """Return four grey frames with a car in each."""
+    """Return eight grey frames with a car in each, none a neighbour of another."""
     data = tmp_path / "yard"
     for kind in ("images", "labels"):
         (data / kind / "val").mkdir(parents=True)
-    for index in range(4):
+    for index in "abcdefgh":
         frame = np.full((128, 160, 3), 40, np.uint8)
         cv2.rectangle(frame, (60, 50), (100, 78), (200, 200, 200), -1)
         cv2.imwrite(str(data / f"images/val/{index}.jpg"), frame)
@@ -151,7 +151,7 @@ def test_two_models_are_compared_on_the_same_images(run: Run, images: Path, tiny
     assert row["difference"] == pytest.approx(row["second"] - row["first"], abs=1e-4)
     low, high = row["difference_ci"]
     assert low <= row["difference"] <= high
-    assert report["images"] == 4
+    assert report["images"] == 8
     kept = json.loads((home / "store" / report["key"]).read_text())
     assert kept == {name: value for name, value in report.items() if name != "key"}
 
@@ -160,7 +160,7 @@ def test_evaluate_gives_figures_per_class(run: Run, images: Path) -> None:
     """The figures name their model and count the true boxes."""
     report = run("evaluate", "thermal_yolo11n", "--data", images, "--json")
     shipped = ModelCard.read(wiring.shipped_weights(Modality.THERMAL)).model_id
-    assert (shipped, 4) == (report["model"], report["per_class"]["car"]["truths"])
+    assert (shipped, 8) == (report["model"], report["per_class"]["car"]["truths"])
 
 
 @pytest.mark.slow

@@ -152,9 +152,16 @@ def test_ids_that_are_none_are_refused(registry: ModelRegistry, model_id: str) -
         registry.fetch(model_id)
 
 
+def climbing() -> bytes:
+    """Return a manifest that names a file outside of its folder."""
+    files = {"../../model.bin": "0" * 64}
+    fields = {"id": ONE, "modality": "rgb", "added_at": NOW.isoformat(), "added_by": "x", "files": files}
+    return json.dumps(fields).encode()
+
+
 def test_a_manifest_that_is_none_says_what_to_do(registry: ModelRegistry, store: LocalStore) -> None:
     """Whatever stands in the store, the error names the object."""
-    for broken in (b"no json", b"[]", json.dumps({"id": ONE, "files": []}).encode()):
+    for broken in (b"no json", b"[]", json.dumps({"id": ONE, "files": []}).encode(), climbing()):
         store.put(keys.model(ONE, "manifest.json"), broken)
         with pytest.raises(ModelUnavailable, match=f"models/{ONE}/manifest.json"):
             registry.get(ONE)
