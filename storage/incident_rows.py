@@ -46,6 +46,17 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
+class Change:
+    """When an incident last changed, and what became of it."""
+
+    incident_id: str
+    changed_at: datetime
+    merged_into: str | None
+    standing: Standing | None
+    """None where none of its events is in it any more."""
+
+
+@dataclass(frozen=True, slots=True)
 class Decision:
     """What a person decided, and which later decision undid it, if any."""
 

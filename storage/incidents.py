@@ -17,13 +17,14 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime, timedelta
 
-from sqlalchemy import Connection, Engine, delete, insert, select, update
+from sqlalchemy import Connection, Engine, delete, insert, or_, select, update
 
 from outwatch.domain.errors import DecisionRefused, ObjectMissing
 from outwatch.domain.incidents import Account, Joined, Membership, Ruling, Verdict
 from storage import keys, tables
 from storage.database import reading, serialise, storable, upsert, writing
 from storage.incident_rows import (
+    Change,
     Decision,
     Standing,
     anchor,
@@ -94,7 +95,8 @@ class IncidentBook:
     ) -> Decision:
         """Record that a person joins two sides' events, or separates each of one from each of the other.
 
-        What people said before to the contrary of the same events is undone.
+        Of two events the last word counts; an earlier one to the contrary counts again where the later is
+        undone.
 
         Args:
             verdict: what is decided.
@@ -114,12 +116,6 @@ class IncidentBook:
             if missing := sorted({*one, *other} - found):
                 raise ObjectMissing(f"event {missing[0]} is not known: see `outwatch events`")
             self._check(verdict, *sides)
-            contrary: Verdict = "separate" if verdict == "join" else "join"
-            pairs = {frozenset((a, b)) for a in one for b in other}
-            around = _between(connection, *_span([*sides[0], *sides[1]], margin=self._longest))
-            for number, ruling in self._rulings(connection, around):
-                if ruling.verdict == contrary and frozenset((ruling.one, ruling.other)) in pairs:
-                    self._write(connection, "undo", who=who, why=why, undoes=number)
             number = self._write(connection, verdict, who=who, why=why)
             for place, side in enumerate(sides):
                 rows = [anchor_row(number, place, item) for item in side]
@@ -178,6 +174,20 @@ class IncidentBook:
         with reading(self._engine) as connection:
             return read_standing(connection, list(connection.scalars(query)))
 
+    def changed(self, since: datetime, also: Sequence[str] = ()) -> list[Change]:
+        """Return the incidents that changed at or after a time, and those with the ids ``also``, by id."""
+        incidents = tables.incidents
+        which = or_(incidents.c.changed_at >= since, incidents.c.incident_id.in_(also))
+        with reading(self._engine) as connection:
+            rows = connection.execute(select(incidents).where(which).order_by(incidents.c.incident_id)).all()
+            standing = {
+                item.id: item for item in read_standing(connection, [row.incident_id for row in rows])
+            }
+        return [
+            Change(row.incident_id, row.changed_at, row.merged_into, standing.get(row.incident_id))
+            for row in rows
+        ]
+
     def accounts(self, since: datetime, until: datetime) -> list[Account]:
         """Return the events that started within a span of time, in order of start."""
         with reading(self._engine) as connection:
@@ -215,7 +225,7 @@ class IncidentBook:
         first, last = _span(changed, margin=self._reach + self._longest)
         beyond = _EITHER_SIDE * self._longest + self._reach
         around = _between(connection, first - beyond, last + beyond)
-        rulings = [ruling for _, ruling in self._rulings(connection, around)]
+        rulings = self._rulings(connection, around)
         known = {item.event_id: item for item in around}
         reached = [
             joined
@@ -245,7 +255,8 @@ class IncidentBook:
             for member in item.members
         }
         changed = [e for e, row in fresh.items() if e not in stood or row != stood[e]]
-        for incident in sorted({where[event_id] for event_id in changed}):
+        left = {stood[e][0] for e in [*changed, *(item.event_id for item in gone)] if e in stood}
+        for incident in sorted({where[e] for e in changed} | left.intersection(where.values())):
             row = {"incident_id": incident, "merged_into": None, "changed_at": now}
             upsert(connection, tables.incidents, row)
         for part in in_parts([*changed, *(item.event_id for item in gone)]):
@@ -278,10 +289,13 @@ class IncidentBook:
         for old in sorted(set(went) - set(where.values())):
             most = min(went[old], key=lambda new: (-went[old][new], new), default=None)
             changes = {"merged_into": most, "changed_at": now}
-            connection.execute(update(incidents).where(incidents.c.incident_id == old).values(**changes))
+            which = incidents.c.incident_id == old
+            if most is not None:  # what led to the old one leads on
+                which = or_(which, incidents.c.merged_into == old)
+            connection.execute(update(incidents).where(which).values(**changes))
 
-    def _rulings(self, connection: Connection, around: Sequence[Account]) -> list[tuple[int, Ruling]]:
-        """Return what people said of pairs of the given events, with the decision, those first made first."""
+    def _rulings(self, connection: Connection, around: Sequence[Account]) -> list[Ruling]:
+        """Return what people said of pairs of the given events, in the order in which they said it."""
         if not around:
             return []
         anchors = tables.decided_events
@@ -294,7 +308,7 @@ class IncidentBook:
             if event_id is not None:
                 sides.setdefault(row.decision_id, ([], []))[row.side].append(event_id)
         return [
-            (d.id, Ruling(one, other, d.verdict, f"person:{d.who}#{d.id}"))
+            Ruling(one, other, d.verdict, f"person:{d.who}#{d.id}")
             for d in decisions
             for one in sides.get(d.id, ([], []))[0]
             for other in sides.get(d.id, ([], []))[1]

@@ -22,7 +22,17 @@ MAX_PART_BYTES = 255
 """Longest file name common file systems take."""
 PARTIAL_FOLDER = ".partial"
 """Where a local store keeps unfinished writes; no store takes keys in it, so that all agree."""
-TABLES = ("detections", "tracks", "coverage", "readings", "refused_readings", "events", "alerts", "reviews")
+TABLES = (
+    "detections",
+    "tracks",
+    "coverage",
+    "readings",
+    "refused_readings",
+    "events",
+    "incidents",
+    "alerts",
+    "reviews",
+)
 STILL, EXCERPT, MAP, RECORD = "still.jpg", "clip.mp4", "map.png", "evidence.json"
 """Names of an event's pieces of evidence; the record names and seals the others."""
 _PART = re.compile(r"(?P<clip>[0-9a-f]{16})\+(?P<number>\d{1,4})of(?P<count>\d{1,4})")
@@ -113,6 +123,11 @@ def alert_id(first_event_id: str, *, agreed: bool = False) -> str:
 def incident_id(first_event_id: str) -> str:
     """Return an incident's id: UUIDv5 of its earliest event."""
     return str(uuid.uuid5(_EVENT_NAMESPACE, f"incident/{first_event_id}"))
+
+
+def revision(incident: str, *, revised_at: datetime) -> str:
+    """Return the name of the lake file that holds an incident as it stood after a change."""
+    return f"{incident}-{revised_at.astimezone(UTC):%Y%m%dT%H%M%S%fZ}"
 
 
 def place_id(first_event_id: str) -> str:

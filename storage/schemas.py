@@ -23,6 +23,7 @@ import shapely
 from pyproj import CRS
 
 from outwatch.domain.errors import UnsupportedFormat
+from outwatch.domain.incidents import Revision
 from outwatch.domain.types import (
     Camera,
     Clip,
@@ -54,6 +55,7 @@ VERSIONS: Mapping[str, int] = {
     "readings": 1,
     "refused_readings": 1,
     "events": 3,
+    "incidents": 1,
     "telemetry": 2,
 }
 """The version of each table's schema, written into every file."""
@@ -183,6 +185,22 @@ _FIELDS: Mapping[str, tuple[pa.Field, ...]] = {
         _required("review", pa.string()),
         *_EVENTS_SINCE_3,
     ),
+    "incidents": (
+        _required("incident_id", pa.string()),
+        _required("revised_at", _TIME),
+        pa.field("merged_into", pa.string()),
+        _required("event_ids", pa.list_(_required("element", pa.string()))),
+        _required("by", pa.list_(_required("element", pa.string()))),
+        _required("outpost_ids", pa.list_(_required("element", pa.string()))),
+        _required("kinds", pa.list_(_required("element", pa.string()))),
+        pa.field("started_at", _TIME),
+        pa.field("ended_at", _TIME),
+        pa.field("count", pa.int64()),
+        pa.field("lat_deg", pa.float64()),
+        pa.field("lon_deg", pa.float64()),
+        pa.field("alt_m", pa.float64()),
+        pa.field("error_radius_m", pa.float64()),
+    ),
     "telemetry": (
         _required("offset_s", pa.float64()),
         pa.field("at", _TIME),
@@ -212,6 +230,7 @@ _GEOMETRY_TYPES: Mapping[str, tuple[str, ...]] = {
     "readings": ("Point",),
     "refused_readings": (),
     "events": ("Point",),
+    "incidents": ("Point",),
     "telemetry": ("Point",),
 }
 _CORNERS = ("xmin", "ymin", "xmax", "ymax")
@@ -451,6 +470,28 @@ def events_from(table: pa.Table) -> list[Event]:
         )
         for row in _rows("events", table)
     ]
+
+
+def incidents_table(revisions: Sequence[Revision]) -> pa.Table:
+    """Return incidents as they stood after changes as a table, one row each; the geometry is where it is."""
+    rows = [
+        {
+            "incident_id": item.incident_id,
+            "revised_at": item.revised_at,
+            "merged_into": item.merged_into,
+            "event_ids": [] if item.incident is None else list(item.incident.event_ids),
+            "by": list(item.by),
+            "outpost_ids": [] if item.incident is None else list(item.incident.outpost_ids),
+            "kinds": [] if item.incident is None else [kind.value for kind in item.incident.kinds],
+            "started_at": item.incident and item.incident.started_at,
+            "ended_at": item.incident and item.incident.ended_at,
+            "count": item.incident and item.incident.count,
+            **_point_row(item.incident.fix.point if item.incident else None),
+            "error_radius_m": item.incident and item.incident.fix.error_radius_m,
+        }
+        for item in revisions
+    ]
+    return _table("incidents", rows, _points(rows))
 
 
 def readings_table(readings: Sequence[SensorReading]) -> pa.Table:

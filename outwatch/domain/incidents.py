@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from outwatch.domain.types import EventKind, GeoPoint, require_utc
+from outwatch.domain.types import EventKind, GeoPoint, Incident, require_utc
 
 Verdict = Literal["join", "separate", "undo"]
 """What a person may decide; an undoing takes an earlier decision back."""
@@ -90,3 +90,17 @@ class Joined:
     def event_ids(self) -> tuple[str, ...]:
         """Return its events, the earliest first."""
         return tuple(member.event_id for member in self.members)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Revision:
+    """An incident as it stood after a change; the last of an id counts."""
+
+    incident_id: str
+    revised_at: datetime
+    merged_into: str | None
+    """Where its events went, None where it stands or they are gone."""
+    incident: Incident | None
+    """None where it does not stand any more."""
+    by: tuple[str, ...] = ()
+    """The rules and the people by whom its events are in it."""

@@ -20,13 +20,13 @@ from outwatch.domain.geometry import (
     covariance_from_ellipse,
     ellipse_from_covariance,
 )
-from outwatch.domain.incidents import Account
+from outwatch.domain.incidents import Account, Revision, Verdict
 from outwatch.domain.types import Event, GeoPoint, GroundFix, Incident, Outcome
 from outwatch.pipeline.alerts import events_of
 from outwatch.pipeline.baseline import find_candidates
 from outwatch.pipeline.wiring import Pipeline
 from outwatch.pipeline.work import Done, Job, perform
-from storage import keys
+from storage import keys, schemas
 from storage.incident_rows import Decision, Member, Standing
 
 
@@ -38,14 +38,42 @@ def join_incidents(pipeline: Pipeline, subject: str) -> Outcome:
             _account(pipeline, event, subject, doubt_s) for event, doubt_s in events_of(pipeline, subject)
         ]
         job.confirm()
+        since = pipeline.now()
         found = pipeline.incident_book.take(subject, accounts)
         counts = {"events": len(accounts), "incidents": len(found)}
         if not keys.is_window(subject):
             counts["baseline_candidates"] = find_candidates(pipeline, pipeline.ledger.require_clip(subject))
-        outcome = Outcome("join_incidents", subject, tuple(found), counts)
+        written = append_revisions(pipeline, since, also=found)
+        outcome = Outcome("join_incidents", subject, written, counts)
         return Done(outcome, (("send_alerts", subject),))
 
     return perform(pipeline, "join_incidents", subject, work)
+
+
+def append_revisions(pipeline: Pipeline, since: datetime, *, also: Sequence[str] = ()) -> tuple[str, ...]:
+    """Write to the lake each incident that changed at or after a time, as it stands, and return the keys.
+
+    Args:
+        pipeline: the ports.
+        since: when a change began.
+        also: ids of incidents to write in any case: a run that was cut off may have left them out.
+    """
+    written = []
+    for change in pipeline.incident_book.changed(since, also):
+        standing = change.standing
+        revision = Revision(
+            incident_id=change.incident_id,
+            revised_at=change.changed_at,
+            merged_into=change.merged_into,
+            incident=None if standing is None else _incident(standing),
+            by=tuple(sorted({member.membership.by for member in standing.members})) if standing else (),
+        )
+        captured_at = revision.incident.started_at if revision.incident else change.changed_at
+        name = keys.revision(change.incident_id, revised_at=change.changed_at)
+        table = schemas.incidents_table([revision])
+        dt = keys.dt_of(captured_at)
+        written.append(pipeline.lake.write("incidents", table, dt=dt, name=name, metadata={}))
+    return tuple(written)
 
 
 def _account(pipeline: Pipeline, event: Event, subject: str, clock_doubt_s: float) -> Account:
@@ -203,7 +231,7 @@ def join(pipeline: Pipeline, one: str, other: str, *, who: str, why: str) -> Dec
     first, second = _standing(pipeline, one), _standing(pipeline, other)
     if first.id == second.id:
         raise DecisionRefused(f"{one} and {other} are one incident already: {first.id}")
-    return pipeline.incident_book.decide("join", _ids(first), _ids(second), who=who, why=why)
+    return _decide(pipeline, "join", _ids(first), _ids(second), who=who, why=why)
 
 
 def separate(pipeline: Pipeline, event_id: str, *, who: str, why: str) -> Decision:
@@ -217,7 +245,16 @@ def separate(pipeline: Pipeline, event_id: str, *, who: str, why: str) -> Decisi
     rest = [known for known in _ids(standing) if known != event_id]
     if not rest or len(rest) == len(standing.members):
         raise DecisionRefused(f"{event_id} cannot be separated: expected one event of several in an incident")
-    return pipeline.incident_book.decide("separate", [event_id], rest, who=who, why=why)
+    return _decide(pipeline, "separate", [event_id], rest, who=who, why=why)
+
+
+def _decide(
+    pipeline: Pipeline, verdict: Verdict, one: Sequence[str], other: Sequence[str], *, who: str, why: str
+) -> Decision:
+    since = pipeline.now()
+    decision = pipeline.incident_book.decide(verdict, one, other, who=who, why=why)
+    append_revisions(pipeline, since)
+    return decision
 
 
 def undo(pipeline: Pipeline, decision_id: int, *, who: str, why: str) -> Decision:
@@ -227,7 +264,10 @@ def undo(pipeline: Pipeline, decision_id: int, *, who: str, why: str) -> Decisio
         ObjectMissing: there is no such decision.
         DecisionRefused: it does not hold any more.
     """
-    return pipeline.incident_book.undo(decision_id, who=who, why=why)
+    since = pipeline.now()
+    undone = pipeline.incident_book.undo(decision_id, who=who, why=why)
+    append_revisions(pipeline, since)
+    return undone
 
 
 def _standing(pipeline: Pipeline, known_id: str) -> Standing:
