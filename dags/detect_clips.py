@@ -3,8 +3,8 @@
 **Wakes** when clips are registered, and every five minutes to ask the ledger what is still open.
 **Writes** ``lake/{detections,tracks,coverage}/dt=…/<clip_id>.parquet``. **Safe to run again**: a
 clip's file is replaced by the same content. A long clip opens its parts, each a task, and is put
-together when the last is done. **If it fails** with ``ModelUnavailable``, set the
-weights that the message names, then `outwatch retry`.
+together when the last is done. What fails holds back nothing else. **If it fails** with
+``ModelUnavailable``, set the weights that the message names, then `outwatch retry`.
 """
 
 from __future__ import annotations
@@ -40,11 +40,11 @@ def detect_clips() -> None:
     def find_open() -> list[str]:
         return find("detect_clips")
 
-    @task(trigger_rule="none_failed")
+    @task(trigger_rule="all_done")
     def find_parts() -> list[str]:
         return find("detect_parts")
 
-    @task(trigger_rule="none_failed")
+    @task(trigger_rule="all_done")
     def find_whole() -> list[str]:
         return find("detect_clips")
 
@@ -62,10 +62,16 @@ def detect_clips() -> None:
         with wiring.open_pipeline() as pipeline:
             return steps.summary(steps.detect_parts(pipeline, subject))
 
+    @task(trigger_rule="none_failed")
+    def conclude() -> None:
+        """Let the run fail where anything in it failed: its last task decides that."""
+
     clips, parts, whole = find_open(), find_parts(), find_whole()
-    detect.expand(clip_id=clips) >> parts
-    detect_part.expand(subject=parts) >> whole
-    detect.override(task_id="join_parts").expand(clip_id=whole)
+    looked, in_parts = detect.expand(clip_id=clips), detect_part.expand(subject=parts)
+    joined = detect.override(task_id="join_parts").expand(clip_id=whole)
+    looked >> parts
+    in_parts >> whole
+    [looked, in_parts, joined] >> conclude()
 
 
 DAG = detect_clips()
