@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 
+from sqlalchemy import Connection
+
 from detection.detect import ClipDetections
 from ingest.video import read_timeline
 from outwatch.domain.errors import ObjectMissing
@@ -29,17 +31,23 @@ def detect_clips(pipeline: Pipeline, clip_id: str, *, progress: Progress | None 
 
     def work(job: Job) -> Done:
         clip = pipeline.ledger.require_clip(clip_id)
-        if (written := parts.standing(pipeline, clip)) is not None:
-            done = _write(pipeline, clip, parts.read_all(pipeline, clip, written), job)
-            parts.remove(pipeline, clip)
-            return done
+        written = parts.standing(pipeline, clip)
+        if written:
+            return _write(pipeline, clip, parts.read_all(pipeline, clip, written), job)
         footage = open_footage(pipeline, clip, job.folder)
-        if opens := parts.missing(pipeline, footage):
-            job.confirm(clip)
-            return Done(Outcome("detect_clips", clip_id, counts={"parts": len(opens)}), opens)
-        return _write(pipeline, clip, look_through(pipeline, footage, progress=progress), job)
+        wanted = parts.parts_of(pipeline, footage)
+        if not wanted:
+            return _write(pipeline, clip, look_through(pipeline, footage, progress=progress), job)
+        job.confirm(clip)
+        # What is void goes first: whoever then writes the last part sees that all are there.
+        missing = parts.discard_void(pipeline, clip, wanted)
+        opens = [("detect_parts", part.subject) for part in missing] or [("detect_clips", clip_id)]
+        return Done(Outcome("detect_clips", clip_id, counts={"parts": len(missing)}), tuple(opens))
 
-    return perform(pipeline, "detect_clips", clip_id, work)
+    outcome = perform(pipeline, "detect_clips", clip_id, work)
+    if "looks" in outcome.counts:  # only now: a crash before this costs no part its work
+        parts.remove(pipeline, pipeline.ledger.require_clip(clip_id))
+    return outcome
 
 
 def detect_parts(pipeline: Pipeline, subject: str) -> Outcome:
@@ -48,6 +56,8 @@ def detect_parts(pipeline: Pipeline, subject: str) -> Outcome:
     def work(job: Job) -> Done:
         part = keys.parse_part(subject)
         clip = pipeline.ledger.require_clip(part.clip_id)
+        # Asked before looking: a correction that comes meanwhile makes the part void.
+        inputs = parts.inputs_of(pipeline, clip)
         footage = open_footage(pipeline, clip, job.folder)
         spans = parts.spans_of(pipeline, footage)
         whole = (("detect_clips", clip.id),)
@@ -56,9 +66,16 @@ def detect_parts(pipeline: Pipeline, subject: str) -> Outcome:
             return Done(Outcome("detect_parts", subject, counts={"skipped": 1}, notes=(note,)), whole)
         found = look_through(pipeline, footage, span=spans[part.number - 1])
         job.confirm(clip)
-        outputs = parts.write(pipeline, clip, part, found)
+        outputs = parts.write(pipeline, clip, part, found, inputs=inputs)
+
+        def put_together(connection: Connection) -> Sequence[tuple[str, str]]:
+            # Void parts count too: who puts together has them looked at again, and nobody else would.
+            if parts.all_written(pipeline, clip, part.count):
+                pipeline.ledger.wake(connection, whole)
+            return ()
+
         outcome = Outcome("detect_parts", subject, outputs, found.found.counts, notes=found.notes)
-        return Done(outcome, also=lambda _: whole if parts.standing(pipeline, clip) is not None else ())
+        return Done(outcome, also=put_together)
 
     return perform(pipeline, "detect_parts", subject, work)
 

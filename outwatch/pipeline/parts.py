@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 
 import pyarrow as pa
 
@@ -47,31 +47,42 @@ def spans_of(pipeline: Pipeline, footage: Footage) -> list[Span]:
     return footage.timeline.parts_s(length_s)
 
 
-def missing(pipeline: Pipeline, footage: Footage) -> tuple[tuple[str, str], ...]:
-    """Return the work on a clip's parts that is to be done; none for a clip that is worked whole."""
-    clip, count = footage.clip, len(spans_of(pipeline, footage))
-    if count == 1:
-        return ()
-    wanted = [Part(clip.id, number, count) for number in range(1, count + 1)]
-    return tuple(("detect_parts", part.subject) for part in wanted if not _stands(pipeline, clip, part))
+def parts_of(pipeline: Pipeline, footage: Footage) -> list[Part]:
+    """Return the parts of a clip in order; none of one that is worked whole."""
+    count = len(spans_of(pipeline, footage))
+    return _parts(footage.clip, count) if count > 1 else []
 
 
-def standing(pipeline: Pipeline, clip: Clip) -> tuple[Part, ...] | None:
-    """Return all parts of a clip, in order, where all of them are there; else None."""
-    prefix = keys.parts_prefix(clip.id, dt=keys.dt_of(clip.started_at))
-    found = {keys.parse_part_key(info.key) for info in pipeline.store.list(prefix)}
+def discard_void(pipeline: Pipeline, clip: Clip, wanted: Sequence[Part]) -> list[Part]:
+    """Remove all that is written but does not count, and return which of the wanted parts are missing."""
+    standing = [part for part in wanted if _stands(pipeline, clip, part)]
+    kept = {_key(clip, part, table) for part in standing for table in TABLES}
+    for key in set(_written(pipeline, clip)) - kept:
+        pipeline.store.delete(key)
+    return [part for part in wanted if part not in standing]
+
+
+def standing(pipeline: Pipeline, clip: Clip) -> list[Part] | None:
+    """Return all parts of a clip, in order, where all of them are there and count; else None."""
+    found = {keys.parse_part_key(key) for key in _written(pipeline, clip)}
     for count in sorted({part.count for part in found}):
-        wanted = tuple(Part(clip.id, number, count) for number in range(1, count + 1))
+        wanted = _parts(clip, count)
         if found.issuperset(wanted) and all(_stands(pipeline, clip, part) for part in wanted):
             return wanted
     return None
 
 
-def write(pipeline: Pipeline, clip: Clip, part: Part, seen: Found) -> tuple[str, ...]:
-    """Keep what was found in a part, and return the keys."""
+def all_written(pipeline: Pipeline, clip: Clip, count: int) -> bool:
+    """Return whether all parts of a clip are there, whether or not they count."""
+    whole = {_key(clip, part, TABLES[-1]) for part in _parts(clip, count)}
+    return whole.issubset(_written(pipeline, clip))
+
+
+def write(pipeline: Pipeline, clip: Clip, part: Part, seen: Found, *, inputs: str) -> tuple[str, ...]:
+    """Keep what was found in a part, with ``inputs_of`` from before it was looked at; return the keys."""
     found = seen.found
     facts = {
-        "inputs": _inputs(pipeline, clip),
+        "inputs": inputs,
         "clip_id": clip.id,
         "seen": json.dumps(
             {
@@ -89,7 +100,7 @@ def write(pipeline: Pipeline, clip: Clip, part: Part, seen: Found) -> tuple[str,
     return outputs
 
 
-def read_all(pipeline: Pipeline, clip: Clip, parts: tuple[Part, ...]) -> Found:
+def read_all(pipeline: Pipeline, clip: Clip, parts: Sequence[Part]) -> Found:
     """Return what was found in a clip's parts, as of one clip."""
     found = [_read(pipeline, clip, part) for part in parts]
     notes = dict.fromkeys(note for one in found for note in one.notes)
@@ -98,9 +109,17 @@ def read_all(pipeline: Pipeline, clip: Clip, parts: tuple[Part, ...]) -> Found:
 
 def remove(pipeline: Pipeline, clip: Clip) -> None:
     """Remove a clip's parts: they are in the lake now, and are worked anew should they be asked for."""
-    prefix = keys.parts_prefix(clip.id, dt=keys.dt_of(clip.started_at))
-    for key in [info.key for info in pipeline.store.list(prefix)]:
+    for key in _written(pipeline, clip):
         pipeline.store.delete(key)
+
+
+def _parts(clip: Clip, count: int) -> list[Part]:
+    return [Part(clip.id, number, count) for number in range(1, count + 1)]
+
+
+def _written(pipeline: Pipeline, clip: Clip) -> list[str]:
+    prefix = keys.parts_prefix(clip.id, dt=keys.dt_of(clip.started_at))
+    return [info.key for info in pipeline.store.list(prefix)]
 
 
 def _read(pipeline: Pipeline, clip: Clip, part: Part) -> Found:
@@ -122,7 +141,7 @@ def _stands(pipeline: Pipeline, clip: Clip, part: Part) -> bool:
         metadata = _table(pipeline, clip, part, TABLES[-1]).schema.metadata
     except ObjectMissing:
         return False
-    return bool(metadata[b"outwatch.inputs"].decode() == _inputs(pipeline, clip))
+    return bool(metadata[b"outwatch.inputs"].decode() == inputs_of(pipeline, clip))
 
 
 def _table(pipeline: Pipeline, clip: Clip, part: Part, name: str) -> pa.Table:
@@ -134,7 +153,7 @@ def _key(clip: Clip, part: Part, table: str) -> str:
     return keys.part(part, dt=keys.dt_of(clip.started_at), table=table)
 
 
-def _inputs(pipeline: Pipeline, clip: Clip) -> str:
+def inputs_of(pipeline: Pipeline, clip: Clip) -> str:
     """Return a hash of all that a part follows from, its place in the clip apart."""
     settings = pipeline.settings
     telemetry = b""

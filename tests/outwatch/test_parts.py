@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from fractions import Fraction
 from pathlib import Path
+from typing import Any
 
 import av
 import pyarrow as pa
@@ -14,6 +15,7 @@ import pytest
 
 from outwatch.domain.types import Clip
 from outwatch.pipeline import detection, landing, parts, runner, steps, wiring
+from outwatch.pipeline.passes import Found, look_through
 from outwatch.pipeline.registration import standing_events
 from outwatch.settings import load_settings
 from outwatch.simulate import SimulatedFlight
@@ -130,6 +132,48 @@ def test_parts_of_another_setting_do_not_count(
         (left,) = steps.open_subjects(pipeline, "detect_parts")
         assert steps.detect_parts(pipeline, left).counts == {"skipped": 1}
         assert steps.detect_clips(pipeline, clip.id).counts == {"parts": 2}
+
+
+def test_setting_that_changes_between_parts_leaves_no_clip_behind(
+    tmp_path: Path, clip: Callable[..., Path]
+) -> None:
+    """Whoever ends the last part has the clip put together, which looks again only at what is void."""
+    home, video = tmp_path / "home", clip(grey=True)
+    with wiring.open_pipeline(load_settings(home=home, detection={"part_s": 0.9})) as pipeline:
+        landed = registered(pipeline, video)
+        assert steps.detect_clips(pipeline, landed.id).counts == {"parts": 2}
+        first, second = steps.open_subjects(pipeline, "detect_parts")
+        steps.detect_parts(pipeline, first)
+    surer = {"part_s": 0.9, "min_confidence": 0.3}
+    with wiring.open_pipeline(load_settings(home=home, detection=surer)) as pipeline:
+        steps.detect_parts(pipeline, second)
+        assert steps.detect_clips(pipeline, landed.id).counts == {"parts": 1}
+        assert steps.open_subjects(pipeline, "detect_parts") == [first]
+        steps.detect_parts(pipeline, first)
+        assert steps.detect_clips(pipeline, landed.id).counts["looks"] > 0
+        assert steps.open_subjects(pipeline, "publish_events") == [landed.id]
+
+
+def test_correction_that_comes_while_a_part_is_looked_at_makes_it_void(
+    tmp_path: Path, clip: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A part counts by what was known when it was looked at, not when it was written."""
+    settings = load_settings(home=tmp_path / "home", detection={"part_s": 0.9})
+    with wiring.open_pipeline(settings) as pipeline:
+        landed = registered(pipeline, clip(grey=True))
+        steps.detect_clips(pipeline, landed.id)
+        first, second = steps.open_subjects(pipeline, "detect_parts")
+        steps.detect_parts(pipeline, first)
+
+        def corrected_meanwhile(*args: Any, **options: Any) -> Found:
+            found = look_through(*args, **options)
+            pipeline.corrections.record(landed.flight_id, None, who="operator")
+            return found
+
+        with monkeypatch.context() as patch:
+            patch.setattr(detection, "look_through", corrected_meanwhile)
+            steps.detect_parts(pipeline, second)
+        assert steps.detect_clips(pipeline, landed.id).counts == {"parts": 2}
 
 
 def test_new_places_have_a_clip_looked_at_again(
