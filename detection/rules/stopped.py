@@ -40,7 +40,7 @@ def _stop(path: Path, scene: Scene) -> Claim | None:
         lasts = watch.lasts(standing, min_duration=thresholds.stopped_min_duration, min_presence=MIN_PRESENCE)
         if not lasts or not scene.near([standing[len(standing) // 2]]):
             continue
-        drove_m = scene.paths.went_m(path, first=0, last=first)
+        drove_m = scene.paths.went_m(path, first=0, last=(first + last) // 2)  # to where it stands
         if drove_m >= thresholds.stopped_min_move_m:
             measures = {"stood_s": stood_s, "drove_m": drove_m}
             return Claim(EventKind.STOPPED_VEHICLE, standing, measures=measures)

@@ -148,6 +148,14 @@ def test_a_vehicle_that_drives_up_and_stands_has_stopped() -> None:
     assert (stop.count_low, stop.count, stop.count_high) == (1, 1, 1)
 
 
+def test_a_way_is_measured_to_where_the_car_stands() -> None:
+    """25 m are more than 20, though the last 8 of them already lie within its stay."""
+    seconds = every(0.5, 60)
+    car = follow(lambda s: (40.0, 40.0 + max(0.0, 25.0 - 5.0 * s)), seconds, track=1)
+    stop = only(found([*parked(seconds), *car], seconds), EventKind.STOPPED_VEHICLE)
+    assert stop.measures["drove_m"] == pytest.approx(25, abs=2)
+
+
 def test_a_car_that_was_parked_from_the_first_look_did_not_stop() -> None:
     """However long it stands, with its track or without."""
     seconds = every(0.5, 90)
