@@ -59,10 +59,12 @@ def read_record(data: bytes, *, name: str) -> dict[str, Any]:
     """Return a record as it is stored, whether or not its seal holds.
 
     Raises:
-        UnsupportedFormat: the bytes are no JSON object; the message gives ``name``.
+        UnsupportedFormat: the bytes are no JSON object, or hold what has no canonical form (NaN, half a
+            surrogate); the message gives ``name``.
     """
     try:
         record = json.loads(data)
+        canonical_json(record)
     except (ValueError, RecursionError) as error:
         raise UnsupportedFormat(f"{name} is no record of evidence: {error}") from error
     if not isinstance(record, dict):
@@ -126,6 +128,13 @@ class SealBook:
         with reading(self._engine) as connection:
             query = select(book).where(book.c.event_id == event_id).order_by(book.c.number)
             return [_line(row) for row in connection.execute(query)]
+
+    def sealed_events(self, beginning: str) -> set[str]:
+        """Return the ids of all events ever sealed that begin so."""
+        event_id = tables.evidence_seals.c.event_id
+        with reading(self._engine) as connection:
+            query = select(event_id).where(event_id.startswith(beginning, autoescape=True)).distinct()
+            return set(connection.scalars(query))
 
     def check(self) -> Chain:
         """Walk the whole chain and return how it stands."""

@@ -59,6 +59,7 @@ def evidence(
                 "files": [str(path) for path in exported.files],
                 "left_out": dict(exported.left_out),
                 "hidden": exported.hidden,
+                "not_as_sealed": dict(exported.doubts),
             }
         )
         return
@@ -66,5 +67,8 @@ def evidence(
         out.print(str(path), highlight=False, soft_wrap=True, markup=False)
     for name, why in exported.left_out.items():
         out.print(f"[yellow]{name} is left out[/]: {escape(why)}", highlight=False, soft_wrap=True)
+    for name, why in exported.doubts.items():
+        words = f"[bold red]NOT as sealed[/]: {escape(name)}: {escape(why)}"
+        out.print(words, highlight=False, soft_wrap=True)
     if exported.hidden is not None:
         out.print(f"[yellow]{escape(str(exported.hidden['warning']))}[/]", highlight=False)

@@ -13,10 +13,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from outwatch.domain.errors import ConfigInvalid, ObjectMissing
+from outwatch.domain.errors import ConfigInvalid, ObjectMissing, UnsupportedFormat
 from outwatch.domain.types import Event
-from outwatch.pipeline.evidence import Footage, Pieces, draw_pieces
-from outwatch.pipeline.verification import find_event
+from outwatch.pipeline.evidence import PIECES, Footage, Pieces, draw_pieces
+from outwatch.pipeline.verification import State, find_event, verify
 from outwatch.pipeline.wiring import SOFTWARE, Pipeline
 from storage import keys, schemas
 from storage.seals import SEAL, read_record, sealed_bytes
@@ -38,6 +38,8 @@ class Exported:
     """Why a piece is not among them, by its name."""
     hidden: Mapping[str, Any] | None
     """What is hidden, None where nothing is."""
+    doubts: Mapping[str, str]
+    """What is not as it was sealed, with the reason."""
 
 
 def export_evidence(pipeline: Pipeline, event_id: str, *, folder: Path, blur: bool) -> Exported:
@@ -46,14 +48,16 @@ def export_evidence(pipeline: Pipeline, event_id: str, *, folder: Path, blur: bo
     Args:
         pipeline: where the evidence is.
         event_id: an event's id, or enough of its beginning.
-        folder: made where it is not there; files of the same names are replaced.
+        folder: made where it is not there; what an earlier export left in it is removed first, so that
+            nothing that was not hidden stays beside what is.
         blur: hide people and vehicles that do not belong to the event, in still and excerpt.
 
     Raises:
         ObjectMissing: there is no such event, or what it is made from is gone.
-        ConfigInvalid: nothing can be written to the folder.
+        ConfigInvalid: nothing can be written to the folder, or it holds another event's evidence.
     """
     event = find_event(pipeline, event_id)
+    _refuse_another(folder, event)
     stored = {key.rpartition("/")[2]: key for key in event.evidence_keys}
     files: dict[str, bytes] = {}
     left_out: dict[str, str] = {}
@@ -70,8 +74,28 @@ def export_evidence(pipeline: Pipeline, event_id: str, *, folder: Path, blur: bo
             files[name] = pipeline.store.get(key)
         except ObjectMissing as error:
             left_out[name] = str(error)
-    files[EXPORT_RECORD] = sealed_bytes(_record(event, files, left_out=left_out, hidden=hidden))
-    return Exported(event, _written(folder, files), left_out, hidden)
+    verdict = verify(pipeline, event.id)
+    doubts = {
+        item.name: item.words or item.state.value
+        for item in verdict.items
+        if item.state in {State.CHANGED, State.MISSING}
+    }
+    record = _record(event, files, left_out=left_out, hidden=hidden, doubts=doubts)
+    files[EXPORT_RECORD] = sealed_bytes(record)
+    return Exported(event, _written(folder, files), left_out, hidden, doubts)
+
+
+def _refuse_another(folder: Path, event: Event) -> None:
+    """Refuse a folder that holds another event's evidence: the two would be taken for one."""
+    path = folder / EXPORT_RECORD
+    if not path.exists():
+        return
+    try:
+        other = read_record(path.read_bytes(), name=str(path)).get("event_id")
+    except (OSError, UnsupportedFormat):
+        other = "nobody knows which"
+    if other != event.id:
+        raise ConfigInvalid(f"{folder} holds evidence of another event ({other}); name another folder")
 
 
 def _redrawn(pipeline: Pipeline, event: Event) -> Pieces:
@@ -96,16 +120,25 @@ def _account(pieces: Pieces) -> dict[str, Any]:
 
 
 def _record(
-    event: Event, files: Mapping[str, bytes], *, left_out: Mapping[str, str], hidden: Mapping[str, Any] | None
+    event: Event,
+    files: Mapping[str, bytes],
+    *,
+    left_out: Mapping[str, str],
+    hidden: Mapping[str, Any] | None,
+    doubts: Mapping[str, str],
 ) -> dict[str, Any]:
     """Return the record of what is handed out, which names the record it is taken from by its seal."""
-    origin = read_record(files[keys.RECORD], name=keys.RECORD) if keys.RECORD in files else {}
+    try:
+        origin = read_record(files.get(keys.RECORD, b"{}"), name=keys.RECORD)
+    except UnsupportedFormat:  # it is among the doubts
+        origin = {}
     return {
         "event_id": event.id,
         "from_seal": origin.get(SEAL),
         "hidden": hidden,
         "files": {name: hashlib.sha256(data).hexdigest() for name, data in files.items()},
         "left_out": dict(left_out),
+        "not_as_sealed": dict(doubts),
         "software": SOFTWARE,
     }
 
@@ -113,6 +146,8 @@ def _record(
 def _written(folder: Path, files: Mapping[str, bytes]) -> tuple[Path, ...]:
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        for name in (*PIECES, keys.RECORD, EXPORT_RECORD):
+            (folder / name).unlink(missing_ok=True)
         for name, data in files.items():
             (folder / name).write_bytes(data)
     except OSError as error:

@@ -7,7 +7,7 @@ Belongs here: recomputing every digest of a record and walking the book of seals
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
@@ -15,15 +15,19 @@ from typing import Any
 
 import pyarrow.compute as pc
 
-from outwatch.domain.errors import ConfigInvalid, ObjectMissing, PermanentError, UnsupportedFormat
+from outwatch.domain.errors import ConfigInvalid, KeyInvalid, ObjectMissing, PermanentError, UnsupportedFormat
 from outwatch.domain.types import Event
 from outwatch.pipeline.evidence_record import setup_of_clip, setup_of_sensors, statement
 from outwatch.pipeline.wiring import Pipeline
 from storage import keys, schemas
 from storage.seals import SEAL, Chain, Line, canonical_json, read_record, seal_of, sealed_bytes
+from storage.tables import WorkState
 
 LEAST_ID_LETTERS = 8
 """Of the beginning of an event's id: as many as people copy off a screen."""
+_REMAKE = "`outwatch retry --events`, then `outwatch run`, makes it anew from its inputs"
+_UNKNOWN = "(no such setting)"
+_BRING_BACK = "an input: bring it back from a copy, and ask who could write to the store"
 
 
 class State(StrEnum):
@@ -86,46 +90,85 @@ def verify(pipeline: Pipeline, event_id: str) -> Verdict:
         ObjectMissing: neither the event nor a record of it can be found.
         StoreUnavailable, DatabaseUnavailable: one of them did not answer.
     """
-    event, key = _whereabouts(pipeline, event_id)
-    known_id = event.id if event else key.split("/")[-2]
+    event, known_id, key = _whereabouts(pipeline, event_id)
     chain = pipeline.seals.check()
-    items = [_event_stands(event)]
-    try:
-        data = pipeline.store.get(key)
-        record = read_record(data, name=key)
-    except ObjectMissing:
-        items.append(Item(key, State.MISSING, "the record itself is gone"))
-    except UnsupportedFormat as error:
-        items.append(Item(key, State.CHANGED, str(error)))
-    else:
-        items += [_record(key, data, record), _entered(record, pipeline.seals.of_event(known_id))]
-        if event is not None:
-            items.append(_row(event, record))
-        items += _objects(pipeline, key, record)
-        items += _setup(pipeline, event, record) if event is not None else ()
+    lines = pipeline.seals.of_event(known_id)
+    items = [_event_stands(event, lines)]
+    items += _unfinished(pipeline, event) if event is not None else ()
+    items += _sealed(pipeline, event, key, lines=lines)
     items.append(_book(chain))
     return Verdict(known_id, tuple(items), chain)
 
 
-def _whereabouts(pipeline: Pipeline, event_id: str) -> tuple[Event | None, str]:
-    """Return the event, None where only its evidence is left, and the key of its record."""
+def _sealed(
+    pipeline: Pipeline, event: Event | None, key: str | None, *, lines: Sequence[Line]
+) -> Iterator[Item]:
+    """Yield how the record stands, and all that it names."""
+    gone = Item(key or keys.RECORD, State.MISSING, f"the record itself is gone; {_REMAKE}")
+    if key is None:
+        yield gone
+        return
+    try:
+        data = pipeline.store.get(key)
+        record = read_record(data, name=key)
+    except ObjectMissing:
+        yield gone
+        return
+    except UnsupportedFormat as error:
+        yield Item(key, State.CHANGED, str(error))
+        return
+    yield _record(key, data, record)
+    yield _entered(record, lines)
+    if event is not None:
+        yield _row(event, key, record)
+    yield from _objects(pipeline, key, record)
+    if event is not None:
+        yield from _setup(pipeline, event, record)
+
+
+def _whereabouts(pipeline: Pipeline, event_id: str) -> tuple[Event | None, str, str | None]:
+    """Return the event, its id, and its record's key: None for what is gone of an event that there was."""
     try:
         event = find_event(pipeline, event_id)
     except ObjectMissing:
-        ends = f"/{event_id}/{keys.RECORD}"
-        left = [info.key for info in pipeline.store.list(keys.evidence_prefix()) if info.key.endswith(ends)]
-        if not left:
+        if len(event_id) < LEAST_ID_LETTERS:
             raise
-        return None, left[0]
-    records = [key for key in event.evidence_keys if key.endswith(f"/{keys.RECORD}")]
-    dt = keys.dt_of(event.started_at)
-    return event, records[0] if records else keys.evidence(event.id, dt=dt, name=keys.RECORD)
+        records = {key.split("/")[-2]: key for key in _records(pipeline)}
+        there_was = {*records, *pipeline.seals.sealed_events(event_id)}
+        known = [known_id for known_id in there_was if known_id.startswith(event_id)]
+        if len(known) != 1:
+            raise
+        return None, known[0], records.get(known[0])
+    ends = f"/{event.id}/{keys.RECORD}"
+    named = [key for key in event.evidence_keys if key.endswith(ends)]
+    return event, event.id, next((key for key in named or _records(pipeline) if key.endswith(ends)), None)
 
 
-def _event_stands(event: Event | None) -> Item:
-    if event is None:
-        return Item("event", State.MISSING, "it is no longer in the lake's events, only its evidence is left")
-    return Item("event", State.OK)
+def _records(pipeline: Pipeline) -> Iterator[str]:
+    """Yield the keys of all records in the store."""
+    found = (info.key for info in pipeline.store.list(keys.evidence_prefix()))
+    return (key for key in found if key.endswith(f"/{keys.RECORD}"))
+
+
+def _event_stands(event: Event | None, lines: Sequence[Line]) -> Item:
+    if event is not None:
+        return Item("event", State.OK)
+    words = "it is no longer in the lake's events: a later run withdrew it, or somebody removed it"
+    if lines:
+        words += f"; last sealed {lines[-1].at:%Y-%m-%d %H:%M:%S} UTC"
+    return Item("event", State.MISSING, words)
+
+
+def _unfinished(pipeline: Pipeline, event: Event) -> Iterator[Item]:
+    """Yield the work that may yet write the event or what it is made from anew."""
+    of_clip, of_window = ("detect_clips", "publish_events"), ("write_readings", "publish_sensor_events")
+    for step in of_window if event.window else of_clip:
+        work = pipeline.ledger.work_on(step, event.window or event.clip_id or "")
+        if work is not None and work.state is not WorkState.DONE:
+            words = f"it is {work.state.value}: what it writes may not match yet; end it by `outwatch run`"
+            if work.state is WorkState.FAILED:
+                words = f"it failed half-way: `outwatch retry`, then `outwatch run` ({work.error})"
+            yield Item(f"step {step}", State.DIFFERS, f"{words}, then verify again")
 
 
 def _record(key: str, data: bytes, record: Mapping[str, Any]) -> Item:
@@ -155,12 +198,18 @@ def _entered(record: Mapping[str, Any], lines: list[Line]) -> Item:
     return Item("book of seals", State.CHANGED, "this record was never entered: it was made outside Outwatch")
 
 
-def _row(event: Event, record: Mapping[str, Any]) -> Item:
-    """Check that the lake still says of an event what the record says."""
+def _row(event: Event, key: str, record: Mapping[str, Any]) -> Item:
+    """Check that the lake still says of an event what the record says, and names the sealed pieces.
+
+    What this software knows of an event and the one that sealed it did not is no change.
+    """
     then, now = record.get("event"), statement(event)
     if not isinstance(then, dict):
         return Item("event's row", State.MISSING, "the record does not say what the event was")
-    differing = sorted(name for name in then.keys() | now.keys() if then.get(name) != now.get(name))
+    differing = sorted(name for name in then if then[name] != now.get(name))
+    folder = key.rpartition("/")[0]
+    if {*event.evidence_keys} != {key, *(f"{folder}/{name}" for name in _digests(record, "outputs"))}:
+        differing.append("evidence_keys")
     if differing:
         return Item("event's row", State.CHANGED, f"not as sealed: {', '.join(differing)}")
     return Item("event's row", State.OK)
@@ -169,14 +218,23 @@ def _row(event: Event, record: Mapping[str, Any]) -> Item:
 def _objects(pipeline: Pipeline, key: str, record: Mapping[str, Any]) -> Iterator[Item]:
     """Yield how each input and each piece stands."""
     folder = key.rpartition("/")[0]
-    outputs = {f"{folder}/{name}": digest for name, digest in record.get("outputs", {}).items()}
-    for name, digest in {**record.get("inputs", {}), **outputs}.items():
+    outputs = {f"{folder}/{name}": digest for name, digest in _digests(record, "outputs").items()}
+    for name, digest in {**_digests(record, "inputs"), **outputs}.items():
+        advice = _REMAKE if name in outputs else _BRING_BACK
         try:
             same = _sha256(pipeline, name) == digest
         except ObjectMissing:
-            yield Item(name, State.MISSING)
+            yield Item(name, State.MISSING, advice)
+        except KeyInvalid as error:  # a forged record may name anything
+            yield Item(name, State.CHANGED, str(error))
         else:
-            yield Item(name, State.OK if same else State.CHANGED)
+            yield Item(name, State.OK) if same else Item(name, State.CHANGED, advice)
+
+
+def _digests(record: Mapping[str, Any], field: str) -> dict[str, Any]:
+    """Return the digests in a field by name; none where a forged record holds something else."""
+    found = record.get(field)
+    return found if isinstance(found, dict) else {}
 
 
 def _sha256(pipeline: Pipeline, key: str) -> str:
@@ -189,7 +247,7 @@ def _sha256(pipeline: Pipeline, key: str) -> str:
 
 def _setup(pipeline: Pipeline, event: Event, record: Mapping[str, Any]) -> Iterator[Item]:
     """Yield how what was set then compares with what is set now."""
-    then: Mapping[str, Any] = record.get("setup", {})
+    then = _digests(record, "setup")
     try:
         now = _setup_now(pipeline, event)
     except (PermanentError, OSError) as error:
@@ -197,8 +255,20 @@ def _setup(pipeline: Pipeline, event: Event, record: Mapping[str, Any]) -> Itera
         return
     for name in sorted(then):
         same = name in now and canonical_json(then[name]) == canonical_json(now[name])
-        words = "" if same else "set otherwise today; the record keeps what was set"
+        words = "" if same else f"{_otherwise(then[name], now.get(name))}; the record keeps what was set"
         yield Item(f"setting {name}", State.OK if same else State.DIFFERS, words)
+
+
+def _otherwise(then: object, now: object) -> str:
+    """Return in words how a setting differs from what it was."""
+    values = [value.get("value") if isinstance(value, dict) else None for value in (then, now)]
+    before, today = values
+    if not isinstance(before, dict) or not isinstance(today, dict):
+        return "not the same today"
+    names = sorted(n for n in before.keys() | today.keys() if before.get(n) != today.get(n))
+    return "then and today: " + ", ".join(
+        f"{n} {before.get(n, _UNKNOWN)} and {today.get(n, _UNKNOWN)}" for n in names
+    )
 
 
 def _setup_now(pipeline: Pipeline, event: Event) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import io
 import json
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -19,6 +19,7 @@ from sqlalchemy import text
 from typer.testing import CliRunner
 
 from outwatch.cli import app
+from outwatch.domain.errors import ConfigInvalid, ObjectMissing
 from outwatch.domain.types import Event
 from outwatch.pipeline import evidence, export, landing, queries, runner, steps, verification, wiring
 from outwatch.pipeline.verification import State
@@ -106,28 +107,21 @@ def flip(pipeline: wiring.Pipeline, key: str) -> None:
     pipeline.store.put(key, bytes(data))
 
 
-@pytest.mark.parametrize(
-    "chosen",
-    [
-        lambda event: piece(event, keys.STILL),
-        lambda event: piece(event, keys.EXCERPT),
-        lambda event: piece(event, keys.MAP),
-        lambda event: f"footage/dt=2026-03-14/{event.clip_id}/source.mp4",
-        lambda event: f"footage/dt=2026-03-14/{event.clip_id}/telemetry.parquet",
-        lambda event: f"lake/detections/dt=2026-03-14/{event.clip_id}.parquet",
-        lambda event: f"lake/coverage/dt=2026-03-14/{event.clip_id}.parquet",
-    ],
-    ids=["still", "excerpt", "map", "source", "telemetry", "detections", "coverage"],
-)
-def test_a_changed_byte_and_a_lost_object_are_named(
-    pipeline: wiring.Pipeline, event: Event, chosen: Callable[[Event], str]
-) -> None:
+def test_changed_bytes_and_lost_objects_are_named(pipeline: wiring.Pipeline, event: Event) -> None:
     """One bit of any input or piece is one item changed, and nothing else; removed it is missing."""
-    key = chosen(event)
-    flip(pipeline, key)
-    assert wrong(verification.verify(pipeline, event.id)) == {key: State.CHANGED}
-    pipeline.store.delete(key)
-    assert wrong(verification.verify(pipeline, event.id)) == {key: State.MISSING}
+    footage, lake = (
+        f"footage/dt=2026-03-14/{event.clip_id}",
+        "lake/{}/dt=2026-03-14/" + f"{event.clip_id}.parquet",
+    )
+    chosen = [piece(event, name) for name in evidence.PIECES]
+    chosen += [f"{footage}/source.mp4", f"{footage}/telemetry.parquet"]
+    chosen += [lake.format(table) for table in ("detections", "coverage")]
+    for number, key in enumerate(chosen):
+        flip(pipeline, key)
+        before = dict.fromkeys(chosen[:number], State.MISSING)
+        assert wrong(verification.verify(pipeline, event.id)) == {**before, key: State.CHANGED}
+        pipeline.store.delete(key)
+        assert wrong(verification.verify(pipeline, event.id)) == {**before, key: State.MISSING}
 
 
 def test_a_record_cannot_be_changed_or_replaced(pipeline: wiring.Pipeline, event: Event) -> None:
@@ -141,22 +135,49 @@ def test_a_record_cannot_be_changed_or_replaced(pipeline: wiring.Pipeline, event
     assert wrong(verification.verify(pipeline, event.id)) == {"book of seals": State.CHANGED}
     pipeline.store.put(key, json.dumps(record).encode())
     assert wrong(verification.verify(pipeline, event.id)) == {key: State.CHANGED}
+    for forged in (
+        {"inputs": [1], "outputs": 2, "setup": []},
+        {"inputs": {"../../x": ""}},
+        {"event": float("nan")},
+    ):
+        pipeline.store.put(key, json.dumps({**record, **forged}).encode())
+        assert wrong(verification.verify(pipeline, event.id))[key] is State.CHANGED
     pipeline.store.delete(key)
     assert wrong(verification.verify(pipeline, event.id)) == {key: State.MISSING}
 
 
 def test_a_changed_row_of_the_lake_is_named(pipeline: wiring.Pipeline, event: Event) -> None:
-    """An event whose count somebody changed in the table no longer says what was sealed."""
+    """An event whose count or pieces somebody changed in the table no longer says what was sealed."""
     dt = keys.dt_of(event.started_at)
     table = pipeline.lake.read("events", dt=dt, name=str(event.clip_id))
-    told = [
-        replace(found, count=99) if found.id == event.id else found for found in schemas.events_from(table)
-    ]
-    pipeline.lake.write("events", schemas.events_table(told), dt=dt, name=str(event.clip_id), metadata={})
-    verdict = verification.verify(pipeline, event.id)
-    assert [(item.name, item.words) for item in verdict.items if item.state is State.CHANGED] == [
-        ("event's row", "not as sealed: count")
-    ]
+    others = tuple(key.replace(event.id, "0" * 8) for key in event.evidence_keys)
+    for name, value in (("count", 99), ("evidence_keys", others), ("evidence_keys", event.evidence_keys[1:])):
+        told = [
+            replace(found, **{name: value}) if found.id == event.id else found
+            for found in schemas.events_from(table)
+        ]
+        pipeline.lake.write("events", schemas.events_table(told), dt=dt, name=str(event.clip_id), metadata={})
+        verdict = verification.verify(pipeline, event.id)
+        assert [(item.name, item.words) for item in verdict.items if item.state is not State.OK] == [
+            ("event's row", f"not as sealed: {name}")
+        ]
+
+
+def test_what_later_software_knows_besides_is_no_change(
+    pipeline: wiring.Pipeline, event: Event, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """An upgrade that tells more of an event does not accuse anybody."""
+    told = verification.statement(event) | {"height_m": 3.0}
+    monkeypatch.setattr(verification, "statement", lambda _: told)
+    assert wrong(verification.verify(pipeline, event.id)) == {}
+
+
+def test_open_work_is_told_of(pipeline: wiring.Pipeline, event: Event) -> None:
+    """Between a step's objects and its end things may not match: verify says which step, and what to do."""
+    pipeline.ledger.reopen("publish_events", str(event.clip_id))
+    (item,) = [item for item in verification.verify(pipeline, event.id).items if item.state is not State.OK]
+    assert (item.name, item.state) == ("step publish_events", State.DIFFERS)
+    assert "`outwatch run`" in item.words
 
 
 def test_a_changed_book_is_named(pipeline: wiring.Pipeline, event: Event, home: Path) -> None:
@@ -167,9 +188,16 @@ def test_a_changed_book_is_named(pipeline: wiring.Pipeline, event: Event, home: 
 
 
 def test_a_vanished_event_speaks_through_its_evidence(pipeline: wiring.Pipeline, event: Event) -> None:
-    """Where somebody removed the row, the record is found by the event's id, and the row is missed."""
+    """Where row and then record were removed, they are missed, also by the beginning of the event's id."""
     pipeline.store.delete(keys.lake("events", dt=keys.dt_of(event.started_at), name=str(event.clip_id)))
-    assert wrong(verification.verify(pipeline, event.id)) == {"event": State.MISSING}
+    assert wrong(verification.verify(pipeline, event.id[:8])) == {"event": State.MISSING}
+    for key in event.evidence_keys:
+        pipeline.store.delete(key)
+    verdict = verification.verify(pipeline, event.id[:8])
+    assert wrong(verdict) == {"event": State.MISSING, keys.RECORD: State.MISSING}
+    assert "last sealed 20" in verdict.items[0].words
+    with pytest.raises(ObjectMissing):
+        verification.verify(pipeline, "00000000")
 
 
 def test_other_settings_are_no_forgery(home: Path, event: Event, gathering_flight: SimulatedFlight) -> None:
@@ -179,6 +207,8 @@ def test_other_settings_are_no_forgery(home: Path, event: Event, gathering_fligh
         verdict = verification.verify(pipeline, event.id)
     assert wrong(verdict) == {"setting rules": State.DIFFERS}
     assert verdict.holds
+    (words,) = [item.words for item in verdict.items if item.state is State.DIFFERS]
+    assert words.startswith("then and today: min_p_inside 0.3 and 0.4; ")
 
 
 def test_second_run_is_sealed_once(pipeline: wiring.Pipeline, event: Event) -> None:
@@ -230,6 +260,23 @@ def test_blurred_evidence_hides_bystanders_and_leaves_the_originals(
     changed = (abs(sharp - blurred) > 24).any(axis=-1)
     assert 0.0002 < changed.mean() < 0.05
     assert {info.key: pipeline.store.get(info.key) for info in pipeline.store.list("evidence/")} == before
+
+
+def test_an_export_says_what_is_not_as_sealed_and_leaves_nothing_older(
+    pipeline: wiring.Pipeline, event: Event, tmp_path: Path
+) -> None:
+    """What could not be hidden is not left from before; a changed source is named; a folder has one event."""
+    folder = tmp_path / "out"
+    assert export.export_evidence(pipeline, event.id, folder=folder, blur=False).doubts == {}
+    source = f"footage/dt=2026-03-14/{event.clip_id}/source.mp4"
+    pipeline.store.put(source, b"no video")
+    exported = export.export_evidence(pipeline, event.id, folder=folder, blur=True)
+    assert set(exported.left_out) == {keys.STILL, keys.EXCERPT}
+    assert {path.name for path in folder.iterdir()} == {keys.MAP, keys.RECORD, export.EXPORT_RECORD}
+    assert set(exported.doubts) == {source}
+    (folder / export.EXPORT_RECORD).write_bytes(b'{"event_id": "another"}')
+    with pytest.raises(ConfigInvalid, match="another event"):
+        export.export_evidence(pipeline, event.id, folder=folder, blur=True)
 
 
 def test_commands_say_so_by_their_exit_code(pipeline: wiring.Pipeline, event: Event, tmp_path: Path) -> None:

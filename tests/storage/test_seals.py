@@ -58,7 +58,10 @@ def test_a_number_that_is_none_is_refused() -> None:
         canonical_json({"a": float("nan")})
 
 
-@pytest.mark.parametrize("data", [b"", b"[1]", b"\xff", b'{"a":', b"[" * 100_000])
+@pytest.mark.parametrize(
+    "data",
+    [b"", b"[1]", b"\xff", b'{"a":', b"[" * 100_000, b'{"a": NaN}', b'{"a": 1e999}', b'{"a": "\\ud800"}'],
+)
 def test_what_is_no_record_is_refused_by_name(data: bytes) -> None:
     """Damaged and foreign bytes give one error that names the object."""
     with pytest.raises(UnsupportedFormat, match=r"evidence/x is no record"):
@@ -77,6 +80,7 @@ def book(engine: Engine) -> SealBook:
 def test_lines_are_kept_in_order(book: SealBook) -> None:
     """Each event's lines come back oldest first, and the chain stands."""
     assert [(line.number, line.seal, line.at) for line in book.of_event("a")] == [(1, "1", AT), (3, "3", AT)]
+    assert (book.sealed_events("a"), book.sealed_events("_")) == ({"a"}, set())
     assert (book.check().lines, book.check().broken_at) == (3, None)
 
 
