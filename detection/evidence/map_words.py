@@ -160,6 +160,8 @@ def write_legend(
     entries: list[tuple[str, str]] = [("cross", "event")]
     if scene.error is not None:
         entries[0] = ("error", "event, true place inside 9 times in 10")
+    elif scene.sensors:
+        entries[0] = ("cross", "event: the sensor that tripped first")
     entries.append(("watch", f"watched: within {length_words(outpost.watch_radius_m)} of {outpost.name}"))
     if not scene.looked.is_empty:
         entries.append(("looked", "looked at during the event"))
