@@ -305,6 +305,11 @@ class Ledger:
             changes = {"state": WorkState.OPEN, "attempts": 0, "error": None, "outcome": None}
             return connection.execute(statement.values(**changes, updated_at=self._now())).rowcount == 1
 
+    def start_anew(self, work: Sequence[tuple[str, str]]) -> None:
+        """Open known work, (step, subject), again; a worker still at it loses its claim."""
+        with writing(self._engine) as connection:
+            self._renew(connection, work)
+
     def release_stale(self) -> int:
         """Open again all work whose lease ran out or whose worker is dead, and return how much."""
         work = tables.work

@@ -59,14 +59,12 @@ def correct(
             done = corrections.remove_correction(pipeline, flight, who=by)
         else:
             done = corrections.correct_flight(pipeline, flight, points, who=by)
-    row = _row(done.revision) | {"reopened": list(done.reopened), "busy": list(done.busy)}
+    row = _row(done.revision) | {"reopened": list(done.reopened)}
     if as_json:
         print_json(row)
         return
     _show([row], as_json=False)
     out.print(f"{len(done.reopened)} clips opened again; `outwatch run` or the DAGs detect them anew")
-    if done.busy:
-        out.print(f"being worked on without it, so correct again when that has ended: {', '.join(done.busy)}")
 
 
 def frame(

@@ -6,8 +6,11 @@ Belongs here: solving, keeping and applying corrections. Not here: the mathemati
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, astuple, dataclass
+from typing import Any
 
 from detection.correction import Click, FlightCorrection, solve_correction
 from detection.ground import GroundLocator
@@ -16,6 +19,7 @@ from outwatch.domain.errors import CorrectionRefused, ObjectMissing
 from outwatch.domain.types import Clip, GeoPoint, TelemetrySample
 from outwatch.pipeline.registration import stored_telemetry
 from outwatch.pipeline.wiring import Pipeline
+from storage import keys
 from storage.corrections import Revision
 from storage.tables import WorkState
 
@@ -44,26 +48,36 @@ class Corrected:
     revision: Revision
     reopened: tuple[str, ...]
     """Clips that are to be detected again."""
-    busy: tuple[str, ...]
-    """Clips that are being worked on now by what stood before: correct again when that has ended."""
 
 
 def pose_source(pipeline: Pipeline, clip: Clip) -> tuple[PoseAt, GroundLocator]:
     """Return the pose at any moment of a clip and the locator for it, with the flight's correction if any."""
     track = PoseTrack(stored_telemetry(pipeline, clip))
-    correction = standing_correction(pipeline, clip.flight_id)
+    correction = standing_correction(pipeline, clip)
     if correction is None:
         return track.at, pipeline.locator
     locator = pipeline.locator.with_budget(correction.budget(pipeline.locator.budget))
     return lambda offset_s: correction.pose(track.at(offset_s)), locator
 
 
-def standing_correction(pipeline: Pipeline, flight_id: str) -> FlightCorrection | None:
-    """Return the correction that stands for a flight, None where its telemetry stands as it came."""
-    revision = pipeline.corrections.standing(flight_id)
-    if revision is None or revision.body is None:
+def standing_correction(pipeline: Pipeline, clip: Clip) -> FlightCorrection | None:
+    """Return the correction that stands for a clip, None where its telemetry stands as it came.
+
+    One that was made of other telemetry than the clip has now does not.
+    """
+    revision = pipeline.corrections.standing(clip.flight_id)
+    if revision is None or revision.body is None or _is_outdated(pipeline, revision.body, clip):
         return None
     return FlightCorrection(**revision.body["correction"])
+
+
+def correction_notes(pipeline: Pipeline, clip: Clip) -> tuple[str, ...]:
+    """Return, in words, that a clip has lost its flight's correction; nothing where it has not."""
+    revision = pipeline.corrections.standing(clip.flight_id)
+    if revision is None or revision.body is None or not _is_outdated(pipeline, revision.body, clip):
+        return ()
+    why = "it was made of other telemetry than the clip has now; correct the flight anew"
+    return (f"the correction of flight {clip.flight_id} is not applied: {why}",)
 
 
 def revision_number(pipeline: Pipeline, clip: Clip) -> int:
@@ -108,7 +122,11 @@ def correct_flight(pipeline: Pipeline, name: str, points: Sequence[KnownPoint], 
     tracks = {clip_id: PoseTrack(stored_telemetry(pipeline, by_id[clip_id])) for clip_id in _used(points)}
     clicks = [_click(point, by_id[point.clip_id], tracks[point.clip_id]) for point in points]
     correction = solve_correction(clicks, locator=pipeline.locator)
-    body = {"points": [asdict(point) for point in points], "correction": asdict(correction)}
+    body = {
+        "points": [asdict(point) for point in points],
+        "correction": asdict(correction),
+        "telemetry": {clip.id: _poses_sha256(pipeline, clip) for clip in clips},
+    }
     return _record(pipeline, flight_id, clips, body, who=who)
 
 
@@ -119,7 +137,8 @@ def remove_correction(pipeline: Pipeline, name: str, *, who: str) -> Corrected:
         ObjectMissing: the flight is unknown, or has no correction.
     """
     flight_id, clips = flight_named(pipeline, name)
-    if standing_correction(pipeline, flight_id) is None:
+    standing = pipeline.corrections.standing(flight_id)
+    if standing is None or standing.body is None:
         raise ObjectMissing(f"flight {flight_id} has no correction to remove")
     return _record(pipeline, flight_id, clips, None, who=who)
 
@@ -128,14 +147,35 @@ def _record(
     pipeline: Pipeline, flight_id: str, clips: Sequence[Clip], body: Mapping[str, object] | None, *, who: str
 ) -> Corrected:
     revision = pipeline.corrections.record(flight_id, body, who=who)
-    # The correction first: a crash leaves clips to be opened by the same command, never work without it.
-    reopened = tuple(clip.id for clip in clips if pipeline.ledger.reopen("detect_clips", clip.id))
-    return Corrected(revision, reopened, tuple(clip.id for clip in clips if _is_busy(pipeline, clip.id)))
+    reopened = tuple(clip.id for clip in clips)
+    # The correction first: a crash leaves clips to be opened by the same command, never work without it. Who
+    # looks at one of them, or at a part, has begun without it: that work is begun anew.
+    parts = [
+        (work.step, work.subject)
+        for work in pipeline.ledger.work("detect_parts", WorkState.CLAIMED)
+        if keys.parse_part(work.subject).clip_id in reopened
+    ]
+    pipeline.ledger.start_anew([*parts, *(("detect_clips", clip_id) for clip_id in reopened)])
+    return Corrected(revision, reopened)
 
 
-def _is_busy(pipeline: Pipeline, clip_id: str) -> bool:
-    work = pipeline.ledger.work_on("detect_clips", clip_id)
-    return work is not None and work.state is WorkState.CLAIMED
+def _is_outdated(pipeline: Pipeline, body: Mapping[str, Any], clip: Clip) -> bool:
+    """Return whether a clip's poses are others than those that were corrected; a later clip had none."""
+    corrected = body.get("telemetry", {}).get(clip.id)
+    return corrected is not None and corrected != _poses_sha256(pipeline, clip)
+
+
+def _poses_sha256(pipeline: Pipeline, clip: Clip) -> str:
+    """Return a hash of a clip's poses; when on the clock they were is no part of it."""
+    poses = [
+        (
+            (sample.offset_s, sample.point and astuple(sample.point)),
+            (sample.height_agl_m, sample.ellipsoid_height_m),
+            (sample.heading_deg, sample.pitch_deg, sample.roll_deg),
+        )
+        for sample in stored_telemetry(pipeline, clip).samples
+    ]
+    return hashlib.sha256(json.dumps(poses).encode()).hexdigest()
 
 
 def _used(points: Sequence[KnownPoint]) -> set[str]:

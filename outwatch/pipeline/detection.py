@@ -19,6 +19,7 @@ from ingest.video import read_timeline
 from outwatch.domain.errors import ObjectMissing
 from outwatch.domain.types import Clip, Coverage, Outcome
 from outwatch.pipeline import parts
+from outwatch.pipeline.corrections import correction_notes
 from outwatch.pipeline.parts import tables_of
 from outwatch.pipeline.passes import Footage, Found, Progress, look_through, places_of
 from outwatch.pipeline.wiring import Pipeline
@@ -101,7 +102,12 @@ def _write(pipeline: Pipeline, clip: Clip, seen: Found, job: Job) -> Done:
         pipeline.lake.write(name, table, dt=keys.dt_of(clip.started_at), name=clip.id, metadata=metadata)
         for name, table in tables_of(found).items()
     )
-    notes = (*_unlocated(found.looks, clip), *_too_small(found), *seen.notes)
+    notes = (
+        *_unlocated(found.looks, clip),
+        *_too_small(found),
+        *correction_notes(pipeline, clip),
+        *seen.notes,
+    )
     outcome = Outcome("detect_clips", clip.id, outputs, found.counts, notes=notes)
     return Done(outcome, (("publish_events", clip.id),))
 

@@ -122,7 +122,7 @@ def file_setup(path: Path | None) -> dict[str, Any] | None:
 
 def _correction(pipeline: Pipeline, clip: Clip) -> dict[str, Any] | None:
     """Return how the poses of the clip's flight were corrected, None where they were not."""
-    correction = standing_correction(pipeline, clip.flight_id)
+    correction = standing_correction(pipeline, clip)
     return None if correction is None else _valued(asdict(correction))
 
 

@@ -5,7 +5,9 @@ from __future__ import annotations
 import json
 from collections.abc import Iterator
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -15,11 +17,16 @@ from typer.testing import CliRunner
 
 from outwatch.cli import app
 from outwatch.commands.corrections import parse_point
+from outwatch.domain.errors import LeaseLost
 from outwatch.domain.types import Clip, Outcome, TelemetrySample
 from outwatch.pipeline import landing, steps, wiring
-from outwatch.pipeline.corrections import pose_source
+from outwatch.pipeline.corrections import correction_notes, pose_source
+from outwatch.pipeline.registration import stored_telemetry
 from outwatch.simulate import PoseNoise, load_scenario, simulate
 from outwatch.simulate.view import Pose, Site, View
+from storage import keys, schemas
+from storage.keys import Part
+from storage.lake import parquet_bytes
 
 HEADING_DEG, HEIGHT_M = 4.0, 6.0
 RUN = CliRunner()
@@ -75,7 +82,7 @@ def test_two_points_correct_every_pose_of_the_flight(flight: tuple[wiring.Pipeli
     assert answer.exit_code == 0, answer.output
     told = json.loads(answer.stdout)
     assert (told["flight_id"], told["revision"], told["who"]) == (clip.flight_id, 1, "A. Khan")
-    assert (told["reopened"], told["busy"]) == ([clip.id], [])
+    assert told["reopened"] == [clip.id]
     after, locator = pose_source(pipeline, clip)
     now = after(0.5)
     assert now is not None
@@ -84,6 +91,50 @@ def test_two_points_correct_every_pose_of_the_flight(flight: tuple[wiring.Pipeli
     )
     assert (now.height_agl_m or 0) - (said.height_agl_m or 0) == pytest.approx(-HEIGHT_M, abs=0.1)
     assert locator.budget.heading_sigma_deg == told["correction"]["heading_sigma_deg"]
+
+
+def test_work_that_began_without_the_correction_is_begun_anew(flight: tuple[wiring.Pipeline, Clip]) -> None:
+    """Who looks at the clip or at a part of it at that moment loses the claim."""
+    pipeline, clip = flight
+    said = pose_source(pipeline, clip)[0](0.5)
+    assert said is not None
+    part = ("detect_parts", Part(clip.id, 1, 2).subject)
+    pipeline.ledger.open_work(*part)
+    pipeline.ledger.reopen("detect_clips", clip.id)
+    claims = [pipeline.ledger.claim(*work) for work in (("detect_clips", clip.id), part)]
+
+    RUN.invoke(app, ["correct", clip.id, *points(clip, said)])
+
+    for claim in claims:
+        assert claim is not None
+        with pytest.raises(LeaseLost):
+            pipeline.ledger.complete(claim, Outcome(claim.step, claim.subject))
+        assert pipeline.ledger.open_subjects(claim.step) == [claim.subject]
+
+
+def test_other_telemetry_voids_the_correction_and_says_so(flight: tuple[wiring.Pipeline, Clip]) -> None:
+    """The offsets belong to what the instruments said; a clock that is put right leaves them."""
+    pipeline, clip = flight
+    said = pose_source(pipeline, clip)[0](0.5)
+    assert said is not None
+    RUN.invoke(app, ["correct", clip.id, *points(clip, said)])
+    telemetry = stored_telemetry(pipeline, clip)
+
+    def poses_after(**change: Any) -> TelemetrySample | None:
+        samples = tuple(replace(sample, **change) for sample in telemetry.samples)
+        key = keys.footage(clip.id, dt=keys.dt_of(clip.started_at), name="telemetry.parquet")
+        table = schemas.telemetry_table(replace(telemetry, samples=samples))
+        pipeline.store.put(key, parquet_bytes(table, software="test", metadata={}))
+        return pose_source(pipeline, clip)[0](0.5)
+
+    late = poses_after(at=datetime(2026, 3, 1, tzinfo=UTC))
+    assert late is not None
+    assert late.height_agl_m == pytest.approx((said.height_agl_m or 0) - HEIGHT_M, abs=0.1)
+    assert correction_notes(pipeline, clip) == ()
+    other = poses_after(height_agl_m=70.0)
+    assert other is not None
+    assert (other.height_agl_m, other.heading_deg) == (70.0, said.heading_deg)
+    assert "made of other telemetry" in correction_notes(pipeline, clip)[0]
 
 
 def test_a_removed_correction_stays_on_record(flight: tuple[wiring.Pipeline, Clip]) -> None:
