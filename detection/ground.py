@@ -3,7 +3,7 @@
 Belongs here: how a pose's errors reach the ground, and what a frame shows of it. Not here: what is known
 of a pose (``detection/poses.py``), the camera model (``detection/rays.py``), the height of the ground
 (``detection/terrain.py``), the shape of what is seen (``detection/footprint.py``), distances on it
-(``outwatch/domain/geometry.py``) and what it means (``detection/rules.py``).
+(``outwatch/domain/geometry.py``) and what it means (``detection/rules``).
 """
 
 from __future__ import annotations
@@ -55,6 +55,10 @@ _DRAWS = np.random.default_rng(0).standard_normal((96, 10))
 gives the same fix."""
 _MAX_MISSES = 0.05
 """Share of drawn poses that may meet no ground, half of what a 0.9 radius may leave out."""
+_PATCH_DRAWS = 2
+"""So many of the drawn poses that see other ground than the rest make it possible ground."""
+_PATCH_GAP_M = 20.0
+"""Ground that nothing drawn lands on, between two patches: more than drawn hits on one slope are apart."""
 _OVER_A_RIDGE = "with the errors of this pose the ray may pass over the ground it seems to meet"
 _NO_GROUND = (
     f"the ray meets no ground within {MAX_RANGE_M / 1000:.0f} km or leaves the elevation model before"
@@ -252,7 +256,10 @@ class GroundLocator:
     def _drawn_covariances(
         self, hits: FloatArray, pixels: FloatArray, view: View, *, ground_sigmas_m: FloatArray
     ) -> FloatArray:
-        """Return covariances whose 0.9 ellipse holds 0.9 of the hits of drawn poses."""
+        """Return covariances whose 0.9 ellipse holds 0.9 of the hits of drawn poses.
+
+        Where a ridge parts the hits it holds 0.9 of those before the ridge and 0.9 of those behind.
+        """
         poses = view.parameters + _DRAWS[:, :-1] * view.sigmas
         lift_m = _DRAWS[:, -1:] * ground_sigmas_m + (poses[:, UP, None] - view.parameters[UP])
         poses[:, UP] = view.parameters[UP]
@@ -264,8 +271,11 @@ class GroundLocator:
                 continue
             covariance = away.T @ away / len(away) + np.eye(2) * HIT_TOLERANCE_M**2
             mahalanobis2 = np.einsum("ni,ij,nj->n", away, np.linalg.inv(covariance), away)
-            share = 0.9 * len(drawn) / len(away)
-            covariances[index] = covariance * np.quantile(mahalanobis2, share) / CHI2_2DOF_P90
+            scale = np.quantile(mahalanobis2, 0.9 * len(drawn) / len(away))
+            far = _behind_a_ridge(np.hypot(*(hits[index] + away).T))
+            if far.any():
+                scale = max(scale, *(np.quantile(mahalanobis2[patch], 0.9) for patch in (far, ~far)))
+            covariances[index] = covariance * scale / CHI2_2DOF_P90
         return covariances
 
     def _trace(
@@ -296,6 +306,17 @@ class GroundLocator:
         if depression_deg <= 0:
             return f"the ray does not point below the horizon (at least {least:g} degrees needed)"
         return f"the ray is {depression_deg:.1f} degrees below the horizon, at least {least:g} needed"
+
+
+def _behind_a_ridge(ranges_m: FloatArray) -> npt.NDArray[np.bool_]:
+    """Return which of the ranges of drawn hits, shape (n,), lie beyond a gap among them; none without one."""
+    inner = np.sort(ranges_m)[_PATCH_DRAWS - 1 : len(ranges_m) - _PATCH_DRAWS + 1]
+    gaps_m = np.diff(inner)
+    widest = int(gaps_m.argmax())
+    if gaps_m[widest] <= _PATCH_GAP_M:
+        return np.zeros(len(ranges_m), bool)
+    beyond: npt.NDArray[np.bool_] = ranges_m > inner[widest]
+    return beyond
 
 
 def _place_of(pose: TelemetrySample) -> TelemetrySample:

@@ -299,6 +299,19 @@ def test_a_ray_that_grazes_a_ridge_is_as_uncertain_as_the_jump_behind_it() -> No
     assert clear.fix.error_radius_m < 35
 
 
+def test_an_ellipse_reaches_over_a_brink_that_few_poses_pass() -> None:
+    """Ground 300 m lower behind the brink, seen by one pose in fourteen, is not left to the outer tenth."""
+    plateau = Shape(lambda north_m: np.where(north_m < 150, 1000.0, 700.0))
+    sure = ErrorBudget(0.0, 0.0, 0.0, 0.0, 15.0, 0.0)
+    pose = replace(POSE, pitch_deg=-math.degrees(math.atan2(100, 128)))
+
+    (box,) = locate(pose=pose, terrain=plateau, budget=sure, camera=replace(CAMERA, hfov_sigma_deg=0.0))
+
+    assert box.north_m == pytest.approx(128, abs=0.1)
+    assert box.fix.error_radius_m is not None
+    assert box.fix.error_radius_m > 600 - 128
+
+
 def test_reasons_of_a_terrain_are_said() -> None:
     """Outside the model, below the ground, without any altitude: each has its own words."""
     outside = locate(terrain=Shape(lambda _: np.nan))
@@ -546,7 +559,7 @@ def test_what_stands_behind_a_ridge_is_not_claimed_in_front_of_it() -> None:
     """
     dem = dem_of()
     claimed, in_front_without = 0, 0
-    for pose, pixel, truth in behind_ridges(80):
+    for pose, pixel, truth in behind_ridges(40):
         (box,) = locate([[*pixel, *pixel]], pose=pose, terrain=dem)
         if box.fix.point is None or box.fix.error_ellipse is None:
             continue
@@ -560,7 +573,7 @@ def test_what_stands_behind_a_ridge_is_not_claimed_in_front_of_it() -> None:
         outside = away @ np.linalg.inv(covariance) @ away > CHI2_2DOF_P90
         in_front_without += bool(outside and reach_m[0] < reach_m[1])
 
-    assert claimed >= 60
+    assert claimed >= 30
     assert in_front_without / claimed <= 0.1
 
 
