@@ -8,7 +8,7 @@ from datetime import timedelta
 import cv2
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from detection.evidence import bystanders, hide
@@ -72,6 +72,7 @@ def test_of_vehicles_as_many_belong_as_were_counted(gathering: Event) -> None:
     assert bystanders(event, [far, person, near], link_m=LINK_M) == [far, person]
 
 
+@settings(deadline=None, max_examples=40)
 @given(
     left=st.integers(-30, 300), top=st.integers(-30, 220), side=st.integers(6, 90), seed=st.integers(0, 99)
 )
