@@ -160,7 +160,8 @@ def _rgb_model(settings: Settings) -> Iterator[Check]:
 def _terrain(settings: Settings) -> Iterator[Check]:
     wiring.build_locator(settings)
     if settings.ground.dem is None:
-        yield Check("terrain", "ok", "flat ground at take-off height; set OUTWATCH_GROUND__DEM in hills")
+        found = "ground is taken as flat: in hills places are off by tens of metres, more than they state"
+        yield Check("terrain", "warning", found, "set OUTWATCH_GROUND__DEM, unless all is plain")
     else:
         yield Check("terrain", "ok", str(settings.ground.dem))
 

@@ -58,7 +58,7 @@ def test_embedded_defaults_are_sound() -> None:
     assert list(found) == NAMES
     assert failed(found) == set()
     assert found["thermal model"].state == "ok"
-    for name in ("outposts", "rgb model"):
+    for name in ("outposts", "rgb model", "terrain"):
         assert found[name].state == "warning"
         assert found[name].fix
 
