@@ -125,8 +125,8 @@ class DetectionSettings(_Group):
     as no event of people is shorter: one in five would be found 96 times of 100."""
     first_vehicle_input_px: float = Field(default=20.0, gt=0)
     """The same of vehicles, which may be seen by two keyframes only. Of the cars that a look at full size is
-    sure of (0.4), 0.4 are found where they are 12 to 16 pixels long, 0.7 at 20 to 30 and 0.9 above (60 thermal
-    validation frames): two keyframes then find nine of ten."""
+    sure of (0.4), 0.4 are found where they are 12 to 16 pixels long, 0.7 at 20 to 30, 0.9 above (60 thermal
+    validation frames). Two keyframes then find nine of ten, and at 12 pixels six."""
     part_s: float = Field(default=600.0, gt=0)
     """Longer clips are split into parts of about this length, one task each."""
     min_person_px: float = Field(default=10.0, gt=0)
