@@ -20,9 +20,9 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import numpy.typing as npt
-from scipy.linalg import block_diag  # type: ignore[import-untyped]
-from scipy.optimize import least_squares  # type: ignore[import-untyped]
-from scipy.special import chdtrc  # type: ignore[import-untyped]
+from scipy.linalg import block_diag
+from scipy.optimize import least_squares
+from scipy.special import chdtrc
 
 from detection.ground import GroundLocator
 from detection.poses import ErrorBudget, NotLocated, View
