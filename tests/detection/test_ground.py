@@ -469,7 +469,8 @@ def test_what_is_hidden_on_real_mountains_is_what_a_line_of_sight_says() -> None
         inner, hull = seen.buffer(-dem.spacing_m / 4), shapely.convex_hull(seen)
         outer = seen.buffer(dem.spacing_m / 4)
         up_m = float(dem.heights_m(here.lat_deg, here.lon_deg)) + 100.0
-        for spot in random.uniform(*np.reshape(hull.bounds, (2, 2)), (60, 2)):
+        low, high = np.reshape(hull.bounds, (2, 2))
+        for spot in random.uniform(low, high, (60, 2)):
             point = shapely.Point(spot)
             if inner.contains(point) == outer.contains(point) and is_in_frame(
                 spot, dem, frame, locator, pose
