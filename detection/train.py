@@ -95,9 +95,6 @@ DAYLIGHT = Recipe(
 )
 """The only RGB stage, short and slow: the start weights know cars and people from the side, the few scenes
 there are from above must not make them forget that."""
-DAYLIGHT_SHARE = 0.7
-"""Weight of the RGB stage in its mean with the start weights (Wortsman et al., "Robust fine-tuning of
-zero-shot models", 2022): it keeps people whom no picture of the training set shows."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,11 +131,14 @@ def train_thermal(start: Path, data_dir: Path, out_dir: Path) -> Path:
 
 
 def train_rgb(start: Path, data_dir: Path, out_dir: Path) -> Path:
-    """Run the RGB stage and return its mean with the start weights, whose classes the data set must keep."""
-    from detection.ultralytics import average_weights, train_detector
+    """Run the RGB stage and return its last weights.
 
-    fine = train_detector(start, data_dir=data_dir, out_dir=out_dir / "daylight", recipe=asdict(DAYLIGHT))
-    return average_weights(start, fine, second_share=DAYLIGHT_SHARE, out=out_dir / "average.pt")
+    No mean with the start weights: it moves every confidence towards nothing (recall at 0.25 falls from 0.91
+    to 0), though the order of the boxes stays.
+    """
+    from detection.ultralytics import train_detector
+
+    return train_detector(start, data_dir=data_dir, out_dir=out_dir / "daylight", recipe=asdict(DAYLIGHT))
 
 
 COURSES = {
