@@ -4,7 +4,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PIP    := $(BIN)/python -m pip install --quiet --disable-pip-version-check
 
-.PHONY: demo test check install install-all lock clean help
+.PHONY: demo test check bench install install-all lock clean help
 
 help:            ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:.*##/ -/'
@@ -20,6 +20,11 @@ check: install-all  ## style, types and the direction of imports
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+bench: install-all  ## measure speed against the plain way, and draw the chart (half an hour)
+	$(BIN)/python -m pip install --quiet lap
+	$(BIN)/python -m benchmarks.speed $(BENCH)
+	$(BIN)/python -m benchmarks.chart
 
 install: $(VENV)/core.done          ## the core: no torch
 install-all: $(VENV)/all.done       ## the core, Ultralytics with torch, and what the tests need

@@ -61,6 +61,8 @@ NOISE_TILES, NOISE_REACH_PX = 8, 128
 """Pictures of noise, and how far they are shifted at random: noise must not repeat from frame to frame."""
 TURN_S = 2
 HEIGHT_M, PITCH_DEG = 60.0, -45.0
+CAMERA = "DJI Mavic 3 wide"
+"""What is declared of the clips, for want of a thermal camera of such a size."""
 _START = datetime(2026, 3, 14, 16, 40, tzinfo=UTC)
 
 Grey = npt.NDArray[np.uint8]
@@ -132,6 +134,8 @@ class Footage:
     telemetry: Path
     truth: Path
     outposts: Path
+    calibrations: Path
+    """The field of view of ``CAMERA``, as a setting takes it: no thermal camera is so large."""
 
 
 def footage(work: Work, *, cache: Path) -> Footage:
@@ -152,6 +156,7 @@ def footage(work: Work, *, cache: Path) -> Footage:
         folder / f"{work.name}.SRT",
         folder / f"{work.name}.truth.json",
         folder / "outposts.geojson",
+        folder / "calibrations.toml",
     )
 
 
@@ -230,6 +235,11 @@ def _write_words(
         folder / f"{work.name}.truth.json", truth_json(scenario, frames=frames, events=events, site=site)
     )
     write_json(folder / "outposts.geojson", outposts_geojson(scenario, site))
+    focal = 0.5 / math.tan(math.radians(work.hfov_deg / 2))
+    (folder / "calibrations.toml").write_text(
+        f'["{CAMERA}"]\nfocal = {focal:.6f}\nsource = "the simulator, exactly"\nhfov_sigma_deg = 0.0\n',
+        encoding="utf-8",
+    )
 
 
 @dataclass(frozen=True, slots=True)
@@ -357,7 +367,7 @@ def _mux(raw: Path, video: Path, scenario: Scenario) -> None:
         stream.time_base = Fraction(1, FPS)
         for index, packet in enumerate(packet for packet in source.demux(video=0) if packet.size):
             packet.stream, packet.time_base = stream, Fraction(1, FPS)
-            packet.pts = packet.dts = index
+            packet.pts, packet.dts, packet.duration = index, index, 1
             out.mux(packet)
 
 

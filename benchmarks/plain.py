@@ -12,12 +12,13 @@ import json
 from collections.abc import Iterator
 from datetime import datetime, timedelta
 from pathlib import Path
+from typing import Any
 
-from detection.detect import Seen
+from detection.detect import Seen, unfollowed
 from detection.model_card import WEIGHTS_NAME, XML_NAME, ModelCard
 from detection.rules import find_events
 from outwatch.domain.expected import Expected
-from outwatch.domain.types import Box, Clip, Coverage, Detection, EventKind
+from outwatch.domain.types import Box, Clip, Coverage, EventKind
 from outwatch.pipeline.corrections import pose_source
 from outwatch.pipeline.wiring import Pipeline
 from storage import keys, schemas
@@ -59,16 +60,14 @@ def find_plainly(pipeline: Pipeline, clip: Clip, *, video: Path, model: Path, vi
     """
     card = ModelCard.read(pipeline.weights(clip.modality))
     seen = list(_looks(pipeline, clip, video=video, model=model, card=card, vid_stride=vid_stride))
-    detections: list[Detection] = [
-        found for one, ids in seen for found in one.detections(ids, model_id=card.model_id)
-    ]
+    detections = unfollowed(seen, model_id=card.model_id).detections
 
     def make_id(kind: EventKind, outpost_id: str, started_at: datetime) -> str:
         return keys.event_id(source=clip.id, rule=kind, place=outpost_id, started_at=started_at)
 
     events = find_events(
         detections,
-        looks=[one.look for one, _ in seen],
+        looks=[one.look for one in seen],
         outposts=pipeline.outposts,
         thresholds=pipeline.thresholds,
         recall=pipeline.detector(clip.modality).recall,
@@ -89,37 +88,43 @@ def find_plainly(pipeline: Pipeline, clip: Clip, *, video: Path, model: Path, vi
 
 def _looks(
     pipeline: Pipeline, clip: Clip, *, video: Path, model: Path, card: ModelCard, vid_stride: int
-) -> Iterator[tuple[Seen, list[int | None]]]:
-    """Yield what each look shows, on the ground, with its track numbers."""
+) -> Iterator[Seen]:
+    """Yield what each look shows, on the ground: all boxes, also those that the tracker drops.
+
+    At two looks a second people outrun its gates: with followed boxes only, a gathering is hardly ever seen.
+    """
     from ultralytics import YOLO
 
     pose_at, locator = pose_source(pipeline, clip)
     size_px = {"width_px": clip.width_px, "height_px": clip.height_px}
-    results = YOLO(model, task="detect").track(
+    looks: list[tuple[Box, ...]] = []
+
+    def keep(predictor: Any) -> None:
+        looks.extend(_boxes(result.boxes, card) for result in predictor.results)
+
+    yolo = YOLO(model, task="detect")
+    yolo.add_callback("on_predict_postprocess_end", keep)  # ahead of the tracker's own
+    results = yolo.track(
         str(video), vid_stride=vid_stride, stream=True, imgsz=card.longest_px, device="cpu", verbose=False
     )
-    for number, result in enumerate(results, start=1):
-        index = number * vid_stride - 1  # it looks at the last frame of each stride
+    for number, _ in enumerate(results):
+        index = (number + 1) * vid_stride - 1  # it looks at the last frame of each stride
         offset_s = index / clip.frame_rate_hz
         at = clip.started_at + timedelta(seconds=offset_s)
-        pose = pose_at(offset_s)
-        boxes = _boxes(result, card)
+        pose, boxes = pose_at(offset_s), looks[number]
         footprint, reason = locator.footprint(pose, clip.camera, **size_px)
         places = locator.locate(
-            [box.box_xyxy_px for box, _ in boxes], at=at, pose=pose, camera=clip.camera, **size_px
+            [box.box_xyxy_px for box in boxes], at=at, pose=pose, camera=clip.camera, **size_px
         )
         look = Coverage(clip.id, at, offset_s, index, footprint, reason)
-        seen = Seen(look, tuple(box for box, _ in boxes), tuple(places), 0, is_corrupt=False)
-        yield seen, [track_id for _, track_id in boxes]
+        yield Seen(look, boxes, tuple(places), 0, is_corrupt=False)
 
 
-def _boxes(result: object, card: ModelCard) -> list[tuple[Box, int | None]]:
-    """Return the boxes of labels that we know, with their track numbers."""
-    boxes = result.boxes  # type: ignore[attr-defined]
-    ids = [None] * len(boxes) if boxes.id is None else [int(number) for number in boxes.id.tolist()]
-    rows = zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), ids, strict=True)
-    return [
-        (Box(label, confidence, tuple(xyxy)), track_id)
-        for class_id, confidence, xyxy, track_id in rows
+def _boxes(boxes: Any, card: ModelCard) -> tuple[Box, ...]:
+    """Return the boxes of labels that we know."""
+    rows = zip(boxes.cls.tolist(), boxes.conf.tolist(), boxes.xyxy.tolist(), strict=True)
+    return tuple(
+        Box(label, confidence, tuple(xyxy))
+        for class_id, confidence, xyxy in rows
         if (label := card.class_labels[int(class_id)]) is not None
-    ]
+    )

@@ -28,7 +28,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from benchmarks.footage import FPS, LARGE, LONG, QUICK, WORKS, Footage, described, footage
+from benchmarks.footage import CAMERA, FPS, LARGE, LONG, QUICK, WORKS, Footage, described, footage
 from benchmarks.plain import find_plainly, ultralytics_layout
 from detection.model_card import ModelCard
 from outwatch.domain.types import Modality
@@ -60,7 +60,9 @@ class Task:
     def settings(self) -> Settings:
         """Return settings that keep everything within the folder and use the given model."""
         mine = load_settings()
-        passes = {"passes": ONE if self.way == ONE else TWO, "thermal_weights": self.model}
+        # The declared camera is one for daylight, and decides which of the two looks.
+        weights = {"thermal_weights": self.model, "rgb_weights": self.model}
+        passes = {"passes": ONE if self.way == ONE else TWO, **weights}
         return load_settings(
             home=self.folder,
             store_url="",
@@ -69,13 +71,14 @@ class Task:
             sensors=SensorSettings(),
             alerts=mine.alerts.model_copy(update={"channels": ("log",)}),
             detection=mine.detection.model_copy(update=passes),
+            ground=mine.ground.model_copy(update={"dem": None, "calibrations": self.made.calibrations}),
         )
 
 
 def prepare(task: Task) -> None:
     """Do what is not measured: land the clip; for the plain way also register it, and lay the model out."""
     with wiring.open_pipeline(task.settings) as pipeline:
-        landing.land(pipeline, [task.made.video], declared={})
+        landing.land(pipeline, [task.made.video], declared={"camera": CAMERA})
         if task.way == PLAIN:
             for upload in steps.open_subjects(pipeline, "ingest_footage"):
                 steps.ingest_footage(pipeline, upload)

@@ -134,7 +134,8 @@ class Looker:
 
     def _plan(self, pose: TelemetrySample | None) -> tuple[LookPlan, float | None]:
         """Return how a frame with a pose is looked at, and what one of its pixels covers."""
-        gsd_m = gsd_of(pose, camera=self.clip.camera, width_px=self.clip.width_px)
+        camera = self.locator.known(self.clip.camera)
+        gsd_m = gsd_of(pose, camera=camera, width_px=self.clip.width_px)
         plan = plan_look(
             gsd_m=gsd_m,
             pitch_deg=None if pose is None else pose.pitch_deg,

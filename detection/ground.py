@@ -114,6 +114,10 @@ class GroundLocator:
         """Return a locator on the same ground with another budget."""
         return GroundLocator(self._terrain, budget, geoid=self._geoid, calibrations=self._calibrations)
 
+    def known(self, camera: Camera | None) -> Camera | None:
+        """Return a camera as it was calibrated, or as it is where it was not."""
+        return calibrated(camera, self._calibrations)
+
     def view(
         self, pose: TelemetrySample | None, camera: Camera | None, *, width_px: int, height_px: int
     ) -> View:
@@ -122,8 +126,7 @@ class GroundLocator:
         Raises:
             NotLocated: something is missing, or the camera is below the ground.
         """
-        camera = calibrated(camera, self._calibrations)
-        return self._reader.view(pose, camera, width_px=width_px, height_px=height_px)
+        return self._reader.view(pose, self.known(camera), width_px=width_px, height_px=height_px)
 
     def ground_sigmas_m(self, places_m: FloatArray, view: View) -> FloatArray:
         """Return how wrong the ground's height is beside the camera's at places (n, 2), shape (n,)."""

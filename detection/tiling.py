@@ -77,6 +77,9 @@ class SizeLimits:
     longest_whole_px: int = 1920
     """Longest side to which a whole frame is scaled; beyond it tiles take over. Whole, Full HD costs 230 ms
     of one core and 440 MB; in eight tiles 254 ms, and people at the tiles' edges (benchmarks/merging.py)."""
+    least_whole_px: int | None = None
+    """Shortest of the longest sides to which a whole frame is scaled; None is the size that the model was
+    trained for. Things are found by the pixels they have, so a first look may be smaller and cheaper."""
     unknown_px: int = 1280
     """Longest side to which a frame is scaled whose ground sample distance nobody knows."""
     max_tiles: int = 24
@@ -155,7 +158,8 @@ def plan_look(
     """Return the cheapest look in which people and vehicles have the pixels they need.
 
     The choices are few, as a runtime compiles a model for each: the whole frame at steps of about 1.4
-    from the model's own size on, or tiles at the frame's own pixels, at 0.7 of them, at half, and so on.
+    from the model's own size on, or from below it where ``sizes`` allow that, or tiles at the frame's
+    own pixels, at 0.7 of them, at half, and so on.
     Where the ground sample distance is unknown, a frame is looked at whole, at its own size up to
     ``unknown_px``, and nothing is refused: nothing of it can be placed on the ground either.
 
@@ -168,7 +172,7 @@ def plan_look(
         sizes: the limits.
     """
     longest_px = max(width_px, height_px)
-    rungs_px = _rungs(model_input_px, sizes.longest_whole_px)
+    rungs_px = _rungs(model_input_px, sizes.longest_whole_px, least_px=sizes.least_whole_px or model_input_px)
     if gsd_m is None:
         return LookPlan(_first_from(rungs_px, min(longest_px, sizes.unknown_px)))
     pitch = _STRAIGHT_DOWN_DEG if pitch_deg is None else pitch_deg
@@ -187,12 +191,14 @@ def plan_look(
     return LookPlan(_first_from(rungs_px, wanted_px), (), blind_to)
 
 
-def _rungs(model_input_px: int, longest_whole_px: int) -> tuple[int, ...]:
-    """Return the inputs of a whole frame, ascending, from the model's own to the largest."""
+def _rungs(model_input_px: int, longest_whole_px: int, *, least_px: int) -> tuple[int, ...]:
+    """Return the inputs of a whole frame, ascending, from the least or the model's own to the largest."""
     ratio = max(1.0, longest_whole_px / model_input_px)
     steps = max(1, round(2 * math.log2(ratio)))
     between_px = (_strides(model_input_px * ratio ** (step / steps)) for step in range(1, steps))
-    return tuple(sorted({model_input_px, *between_px, max(model_input_px, longest_whole_px)}))
+    halvings = max(0, math.floor(2 * math.log2(model_input_px / least_px)))
+    below_px = (_strides(model_input_px / 2 ** (step / 2)) for step in range(1, halvings + 1))
+    return tuple(sorted({*below_px, model_input_px, *between_px, max(model_input_px, longest_whole_px)}))
 
 
 def _first_from(rungs_px: Sequence[int], wanted_px: float) -> int:

@@ -127,6 +127,9 @@ class DetectionSettings(_Group):
     """The same of vehicles, which may be seen by two keyframes only. Of the cars that a look at full size is
     sure of (0.4), 0.4 are found where they are 12 to 16 pixels long, 0.7 at 20 to 30, 0.9 above (60 thermal
     validation frames). Two keyframes then find nine of ten, and at 12 pixels six."""
+    first_least_px: int = Field(default=320, ge=160)
+    """Longest side to which frames are shrunk at most in the first pass: a look then costs a third of one at
+    the model's own 640 pixels."""
     part_s: float = Field(default=600.0, gt=0)
     """Longer clips are split into parts of about this length, one task each."""
     min_person_px: float = Field(default=10.0, gt=0)

@@ -134,6 +134,7 @@ class _Eye:
                 self.looker.sizes,
                 person_input_px=settings.first_person_input_px,
                 vehicle_input_px=settings.first_vehicle_input_px,
+                least_whole_px=settings.first_least_px,
             ),
         )
         first: list[Seen] = []

@@ -162,6 +162,16 @@ def test_a_plan_sees_the_whole_frame_with_enough_pixels(
     )
 
 
+@pytest.mark.parametrize(("person_px", "input_px"), [(6.0, 320), (12.0, 480), (16.0, 640)])
+def test_a_first_look_may_be_smaller_than_what_the_model_was_trained_for(
+    person_px: float, input_px: int
+) -> None:
+    """Where limits allow it the frame is shrunk as far as people keep their pixels; else it is not."""
+    first = SizeLimits(person_input_px=person_px, vehicle_input_px=12.0, least_whole_px=320)
+    assert plan(0.03, sizes=first).input_px == input_px
+    assert plan(0.03, sizes=replace(first, least_whole_px=None)).input_px == 640
+
+
 @given(st.integers(100, 4000), st.integers(64, 900), st.integers(0, 15))
 def test_neighbouring_tiles_overlap_enough(width_px: int, side_px: int, overlap_px: int) -> None:
     """A thing no longer than the overlap lies whole in one tile, wherever it stands."""
