@@ -44,6 +44,23 @@ def drawn(results: Mapping[str, Any]) -> str:
     )
 
 
+def table(results: Mapping[str, Any]) -> str:
+    """Return the figures as a Markdown table, a row for each clip and way."""
+    rows = [
+        "| clip | way | processor s | plain takes | real time per core | peak MB | found, missed, wrong |",
+        "|---|---|---|---|---|---|---|",
+    ]
+    for name, clip in results["clips"].items():
+        for way, figures in clip["ways"].items():
+            times = "" if way == PLAIN else f"{clip['plain_costs_times'][way]:.1f} times"
+            events = ", ".join(str(figures[f"events_{kind}"]) for kind in ("found", "missed", "wrong"))
+            rows.append(
+                f"| `{name}` | {_NAMES[way]} | {figures['cpu_s']:.0f} | {times} |"
+                f" {figures['realtime_per_core']:.1f} | {figures['peak_mb']} | {events} |"
+            )
+    return "\n".join(rows)
+
+
 def _title(clip: Mapping[str, Any]) -> str:
     size = f"{clip['width_px']}x{clip['height_px']} at {clip['fps']} frames a second"
     return f"{clip['duration_s'] / 60:g} min, {size}, {clip['mbit_s']:.0f} Mb/s, {clip['true_events']} events"
@@ -63,7 +80,7 @@ def _text(
 
 
 def main() -> None:
-    """Draw the chart of a results file."""
+    """Draw the chart of a results file and print its table."""
     parser = argparse.ArgumentParser(description="Draw the results of benchmarks.speed.")
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--out", type=Path, default=PICTURE)
@@ -71,6 +88,7 @@ def main() -> None:
     results = json.loads(options.results.read_text(encoding="utf-8"))
     options.out.parent.mkdir(parents=True, exist_ok=True)
     options.out.write_text(drawn(results), encoding="utf-8")
+    print(table(results))
 
 
 if __name__ == "__main__":

@@ -10,10 +10,12 @@ from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import timedelta
-from itertools import groupby, islice
+from itertools import compress, groupby, islice
 from types import MappingProxyType
 
 from detection.ground import GroundLocator, LocatedBox
+from detection.plausible import plausible
+from detection.poses import NotLocated, View
 from detection.tiling import LookPlan, SizeLimits, detect_planned, gsd_of, plan_look
 from detection.tracks import ClipTracker
 from outwatch.domain.ports import Detector
@@ -33,6 +35,8 @@ class Seen:
     """One of each box."""
     too_small: int
     """Boxes of labels that this look is blind to; they are not among the others."""
+    implausible: int
+    """Boxes that are too short or too long on the ground for what they are called; nor are they."""
     is_corrupt: bool
 
     def detections(self, ids: Sequence[int | None], *, model_id: str) -> list[Detection]:
@@ -68,6 +72,8 @@ class ClipDetections:
     """Looks at frames that the decoder marked as damaged; they are used, and counted."""
     too_small: int = 0
     """Boxes dropped because such things are too small here to be claimed."""
+    implausible: int = 0
+    """Boxes dropped because nothing of their name has such a length on the ground."""
 
     @property
     def counts(self) -> Mapping[str, int]:
@@ -80,6 +86,7 @@ class ClipDetections:
             "located": located,
             "tracks": len(self.tracks),
             "too_small": self.too_small,
+            "implausible": self.implausible,
         }
 
 
@@ -135,7 +142,13 @@ class Looker:
     def _plan(self, pose: TelemetrySample | None) -> tuple[LookPlan, float | None]:
         """Return how a frame with a pose is looked at, and what one of its pixels covers."""
         camera = self.locator.known(self.clip.camera)
-        gsd_m = gsd_of(pose, camera=camera, width_px=self.clip.width_px)
+        view = self._view(pose)
+        gsd_m = gsd_of(
+            pose,
+            camera=camera,
+            width_px=self.clip.width_px,
+            ground_below_m=None if view is None else view.clearance_m,
+        )
         plan = plan_look(
             gsd_m=gsd_m,
             pitch_deg=None if pose is None else pose.pitch_deg,
@@ -170,7 +183,24 @@ class Looker:
             height_px=clip.height_px,
         )
         look = Coverage(clip.id, at, frame.offset_s, frame.index, footprint, reason, gsd_m, blind_to)
-        return Seen(look, tuple(large), tuple(places), len(boxes) - len(large), frame.is_corrupt)
+        view = self._view(pose)
+        fits = [True] * len(large) if view is None else plausible(large, places, view=view)
+        return Seen(
+            look,
+            tuple(compress(large, fits)),
+            tuple(compress(places, fits)),
+            too_small=len(boxes) - len(large),
+            implausible=fits.count(False),
+            is_corrupt=frame.is_corrupt,
+        )
+
+    def _view(self, pose: TelemetrySample | None) -> View | None:
+        """Return a pose above the ground; None where it is not known well enough."""
+        clip = self.clip
+        try:
+            return self.locator.view(pose, clip.camera, width_px=clip.width_px, height_px=clip.height_px)
+        except NotLocated:
+            return None
 
 
 def detect_clip(
@@ -206,6 +236,7 @@ def detect_clip(
         looks=tuple(seen.look for seen in all_seen),
         corrupt_looks=sum(seen.is_corrupt for seen in all_seen),
         too_small=sum(seen.too_small for seen in all_seen),
+        implausible=sum(seen.implausible for seen in all_seen),
     )
 
 
@@ -219,6 +250,7 @@ def unfollowed(seen: Sequence[Seen], *, model_id: str) -> ClipDetections:
         looks=tuple(one.look for one in seen),
         corrupt_looks=sum(one.is_corrupt for one in seen),
         too_small=sum(one.too_small for one in seen),
+        implausible=sum(one.implausible for one in seen),
     )
 
 
@@ -244,6 +276,7 @@ def joined(parts: Sequence[ClipDetections]) -> ClipDetections:
         ),
         corrupt_looks=sum(part.corrupt_looks for part in parts),
         too_small=sum(part.too_small for part in parts),
+        implausible=sum(part.implausible for part in parts),
     )
 
 

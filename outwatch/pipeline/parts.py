@@ -88,6 +88,7 @@ def write(pipeline: Pipeline, clip: Clip, part: Part, seen: Found, *, inputs: st
             {
                 "corrupt_looks": found.corrupt_looks,
                 "too_small": found.too_small,
+                "implausible": found.implausible,
                 "notes": seen.notes,
                 "places": seen.places,
             }
@@ -131,6 +132,7 @@ def _read(pipeline: Pipeline, clip: Clip, part: Part) -> Found:
         looks=tuple(schemas.coverage_from(tables["coverage"])),
         corrupt_looks=facts["corrupt_looks"],
         too_small=facts["too_small"],
+        implausible=facts["implausible"],
     )
     return Found(found, tuple(facts["notes"]), facts["places"])
 

@@ -184,7 +184,7 @@ def _record(key: str, data: bytes, record: Mapping[str, Any]) -> Item:
     return Item(key, State.OK)
 
 
-def _entered(record: Mapping[str, Any], lines: list[Line]) -> Item:
+def _entered(record: Mapping[str, Any], lines: Sequence[Line]) -> Item:
     """Check that a record is the one that the book entered last for its event."""
     seal = record.get(SEAL)
     if not lines:

@@ -182,7 +182,7 @@ class Corner:
         ]
 
 
-def looker(detector: Corner, *, height_m: float = 20.0) -> Looker:
+def looker(detector: Corner, *, height_m: float = 30.0) -> Looker:
     """Return what looks straight down at a clip of 192x128 pixels from a height."""
     clip = Clip(
         id="c",

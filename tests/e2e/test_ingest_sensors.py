@@ -289,7 +289,9 @@ def test_a_dropped_file_goes_through_the_dags(tmp_path: Path, monkeypatch: pytes
     home = Path(environment["OUTWATCH_HOME"])
     home.mkdir()
     embedded_airflow.migrate(home)
-    runs = embedded_airflow.run_dags(home, ["ingest_sensors", "join_incidents", "send_alerts"], settings=environment)
+    runs = embedded_airflow.run_dags(
+        home, ["ingest_sensors", "join_incidents", "send_alerts"], settings=environment
+    )
     assert [(run["dag_id"], run["state"]) for run in runs] == [
         ("ingest_sensors", "success"),
         ("join_incidents", "success"),
