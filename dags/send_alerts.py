@@ -1,7 +1,7 @@
 """Turn events into alerts and bring them to the control rooms.
 
-**Wakes** when events are joined into incidents, and every minute for deliveries whose time to be tried again has
-come. **Writes** the alert book (SQL): one alert a happening, one delivery a channel. A delivery
+**Wakes** when events are joined into incidents, and every minute for deliveries that are due to be tried
+again. **Writes** the alert book (SQL): one alert a happening, one delivery a channel. A delivery
 that failed is kept and tried again with growing waits; one that was refused is kept and shown.
 """
 

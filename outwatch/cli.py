@@ -269,7 +269,7 @@ def simulate(
         typer.Option(help="Subtitles beside an MP4, or MISB ST 0601 inside a transport stream."),
     ] = "srt",
 ) -> None:
-    """Render a drone flight, thermal or by day, with telemetry and exact ground truth, for drills and tests."""
+    """Render a drone flight, thermal or by day, with telemetry and exact truth, for drills and tests."""
     from outwatch.simulate import load_scenario
     from outwatch.simulate import simulate as render
 
