@@ -114,6 +114,10 @@ def event_row(pipeline: Pipeline, event: Event) -> dict[str, Any]:
         "model_id": event.model_id,
         "rule_version": event.rule_version,
         "review": event.review.value,
+        "measures": dict(event.measures),
+        "notes": list(event.notes),
+        "lowered_by": event.lowered_by,
+        "suppressed_by": event.suppressed_by,
         "evidence": [locate(pipeline, key) for key in event.evidence_keys],
     }
 
