@@ -117,7 +117,7 @@ def _looks(
             [box.box_xyxy_px for box in boxes], at=at, pose=pose, camera=clip.camera, **size_px
         )
         look = Coverage(clip.id, at, offset_s, index, footprint, reason)
-        yield Seen(look, boxes, tuple(places), 0, is_corrupt=False)
+        yield Seen(look, boxes, tuple(places), too_small=0, implausible=0, is_corrupt=False)
 
 
 def _boxes(boxes: Any, card: ModelCard) -> tuple[Box, ...]:
