@@ -68,7 +68,7 @@ def _title(clip: Mapping[str, Any]) -> str:
 
 def _words(clip: Mapping[str, Any], way: str) -> str:
     figures = clip["ways"][way]
-    times = "" if way == PLAIN else f", 1/{clip['plain_costs_times'][way]:.1f}"
+    times = "" if way == PLAIN else f", {100 / clip['plain_costs_times'][way]:.0f} %"
     return f"{figures['cpu_s']:.0f} s{times}, {figures['events_found']} found"
 
 
