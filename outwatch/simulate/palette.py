@@ -20,7 +20,7 @@ from outwatch.domain.types import Modality
 
 Tone = float | tuple[float, float, float]
 """A grey level, or blue, green and red: 0 to 255, before the sensor."""
-_LEAF_LEVEL = 92.0
+_LEAF_LEVEL = 116.0
 """The grey level of a leaf that has the palette's own colour."""
 
 

@@ -28,6 +28,8 @@ _MOST_TEXELS = 4096
 _OCTAVES = ((60.0, 16.0), (18.0, 9.0), (5.0, 6.0), (1.2, 4.5), (0.4, 4.0), (0.15, 3.0))
 """Wavelength in metres and amplitude in grey levels of bare ground."""
 _FIELD_M = (26.0, 17.0)
+_LEAVES_PER_M, _CLUMP_M, _CROWN_LEVELS = 70, (0.16, 0.36), (104.0, 128.0)
+"""Clumps of leaves for a metre of a crown's radius, their own radii, and grey levels of crowns at night."""
 _TREE_CLEARANCE_M = 6.0
 """Trees keep this far from roads, yards and actors, so that the truth stays visible from above."""
 
@@ -244,17 +246,24 @@ def _distance_to_line_m(places: Floats, path: Floats) -> Floats:
 
 
 def _tree(foot_m: Floats, random: np.random.Generator, palette: Palette) -> Solid:
-    """Return a crown as clumps of leaves, low ones first: dark gaps below, warmer leaves on top."""
+    """Return a closed crown of small clumps of leaves, low ones first.
+
+    At night leaves keep near the air's temperature while open ground under a clear sky cools below it
+    (Monteith and Unsworth, *Principles of Environmental Physics*): a crown is no darker than what is around it.
+    """
     radius = random.uniform(1.2, 3.0)
-    count = int(30 * radius)
-    offsets = random.normal(0, 0.36, (count, 3)) * [radius, radius, 0.55 * radius]
+    count = int(_LEAVES_PER_M * radius)
+    directions = random.normal(size=(count, 3))
+    directions /= np.linalg.norm(directions, axis=1, keepdims=True)
+    reach = random.uniform(0, 1, (count, 1)) ** (1 / 3) * random.uniform(0.8, 1.0, (count, 1))
+    offsets = directions * reach * [radius, radius, 0.55 * radius]
     offsets[:, 2] += radius + 1.5
-    tone = random.uniform(76, 98)
+    tone = random.uniform(*_CROWN_LEVELS)
     parts = [
         Part(
             (foot_m + offset)[None],
-            np.array([random.uniform(0.18, 0.45)]),
-            palette.leaf(tone + 22 * rank / count + random.uniform(-6, 6)),
+            np.array([random.uniform(*_CLUMP_M)]),
+            palette.leaf(tone + 14 * rank / count + random.uniform(-9, 9)),
         )
         for rank, offset in enumerate(offsets[np.argsort(offsets[:, 2])])
     ]
