@@ -249,7 +249,7 @@ def _tree(foot_m: Floats, random: np.random.Generator, palette: Palette) -> Soli
     """Return a closed crown of small clumps of leaves, low ones first.
 
     At night leaves keep near the air's temperature while open ground under a clear sky cools below it
-    (Monteith and Unsworth, *Principles of Environmental Physics*): a crown is no darker than what is around it.
+    (Monteith and Unsworth, *Principles of Environmental Physics*): no crown is darker than what is around.
     """
     radius = random.uniform(1.2, 3.0)
     count = int(_LEAVES_PER_M * radius)
