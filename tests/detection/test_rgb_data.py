@@ -43,9 +43,9 @@ class Scripted:
 
 def picture(seed: int, *, width_px: int = 160, height_px: int = 96) -> Image:
     """Return a picture of coarse noise, bright on the left."""
-    noise = np.random.default_rng(seed).integers(0, 120, (8, 16, 3), dtype=np.uint8)
+    noise = np.random.default_rng(seed).integers(0, 200, (8, 16, 3), dtype=np.uint8)
     image = cv2.resize(noise, (width_px, height_px), interpolation=cv2.INTER_NEAREST)
-    image[:, : width_px // 2] += 100
+    image[:, : width_px // 2] += 50
     return np.asarray(image, np.uint8)
 
 

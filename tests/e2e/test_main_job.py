@@ -35,6 +35,11 @@ def objects(store: Path) -> dict[str, str]:
     }
 
 
+def lasting(store: Path) -> dict[str, str]:
+    """Return the objects that follow from their inputs alone; an incident's revisions say when they were made."""
+    return {key: value for key, value in objects(store).items() if not key.startswith("lake/incidents/")}
+
+
 def run_all(pipeline: wiring.Pipeline, *files: Path) -> runner.Report:
     landing.land(pipeline, files, declared={})
     return runner.run_open_work(pipeline)
@@ -186,7 +191,7 @@ def test_killed_at_random_moments_then_run_again(
     began = time.monotonic()
     finish(clean)
     whole_s = time.monotonic() - began
-    expected = objects(clean / "store")
+    expected = lasting(clean / "store")
     moments = random.Random(20261122)
     for round_number in range(ROUNDS):
         home = tmp_path / f"killed{round_number}"
@@ -205,7 +210,7 @@ def test_killed_at_random_moments_then_run_again(
             if ".partial" not in path.parts:
                 geopandas.pd.read_parquet(path)
         finish(home)
-        assert objects(home / "store") == expected, f"round {round_number}"
+        assert lasting(home / "store") == expected, f"round {round_number}"
         with wiring.open_pipeline(settings.model_copy(update={"home": home})) as pipeline:
             assert len(pipeline.alert_book.alerts()) == 1
             assert all(work.state == "done" for work in pipeline.ledger.work())
