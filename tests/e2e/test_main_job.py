@@ -36,7 +36,7 @@ def objects(store: Path) -> dict[str, str]:
 
 
 def lasting(store: Path) -> dict[str, str]:
-    """Return the objects that follow from their inputs alone; an incident's revisions say when they were made."""
+    """Return what follows from its inputs alone: revisions of incidents say when they were made."""
     return {key: value for key, value in objects(store).items() if not key.startswith("lake/incidents/")}
 
 
