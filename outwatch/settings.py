@@ -112,8 +112,8 @@ class DetectionSettings(_Group):
     event must last would be seen by none (``rules.vehicle_min_duration``)."""
     episode_margin_s: float = Field(default=4.0, gt=0)
     """How long before and after a first sight a clip is looked at closely; above ``max_keyframe_gap_s``."""
-    episode_full_s: float = Field(default=30.0, gt=0)
-    """What stays in view is looked at closely for so long; then keyframes do."""
+    episode_full_s: float = Field(default=15.0, gt=0)
+    """What stays in view is looked at closely for so long, as a gathering must last; then keyframes do."""
     episode_reach_m: float = Field(default=200.0, ge=0)
     """Beyond a watch radius: as far as any rule looks (``rules.approach_within_m``) and a car drives in the
     margin."""

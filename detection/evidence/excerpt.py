@@ -62,8 +62,10 @@ _ENCODER = {
     "crf": "26",
     "maxrate": str(_BITS_PER_S),
     "bufsize": str(_BITS_PER_S),
-    # With a bounded rate, several threads do not give the same bytes each time.
-    "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0",
+    # The same bytes each time: one thread, and none of x264's looking ahead, which on some processors does
+    # not weigh the same pictures alike twice.
+    "x264-params": "threads=1:lookahead-threads=1:sliced-threads=0:"
+    "mbtree=0:weightp=0:aq-mode=0:rc-lookahead=0",
 }
 
 
